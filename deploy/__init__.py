@@ -1,0 +1,1 @@
+"""Everything that runs Holdfast without being Holdfast: the only place that may know both services."""

@@ -1,0 +1,138 @@
+"""One engine per service: short named transactions, honest weather, and a pool that can be watched."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from shared.clock import Clock, SystemClock
+from shared.crashpoints import crashpoint
+from shared.problems import Weather
+
+# SQLSTATE classes and codes that say "not now" rather than "never": connection trouble, admin shutdown, resources,
+# lock timeout, cancelled statement, serialization failure, deadlock. Source: PostgreSQL manual, appendix A.
+_WEATHER_CLASSES = ("08", "53", "57", "58")
+_WEATHER_CODES = frozenset({"40001", "40P01", "55P03", "25P03", "25P04"})
+UNIQUE_VIOLATION = "23505"
+
+
+class DatabaseAway(Weather):
+    """The database, or a connection to it, could not be had in time."""
+
+
+class PoolWatch(Protocol):
+    """Who wants to know how long a request waited for a connection (seconds)."""
+
+    def acquired(self, waited_s: float) -> None: ...
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """Return PostgreSQL's five-character code, or an empty string."""
+    return str(getattr(error.orig, "sqlstate", "") or "")
+
+
+def is_weather(error: BaseException) -> bool:
+    """Tell whether an error of the database is trouble that passes, rather than a bug of ours."""
+    if isinstance(error, DBAPIError):
+        code = sqlstate(error)
+        return error.connection_invalidated or code.startswith(_WEATHER_CLASSES) or code in _WEATHER_CODES
+    return isinstance(error, PoolTimeoutError | TimeoutError | OSError)
+
+
+class Database:
+    """Hands out transactions. Nobody holds a connection across a call to another system (a house-rule test)."""
+
+    def __init__(self, engine: AsyncEngine, clock: Clock | None = None) -> None:
+        self.engine = engine
+        self.waiting = 0
+        self.watch: PoolWatch | None = None
+        self._clock = clock or SystemClock()
+
+    @classmethod
+    def connect(cls, url: str, *, application_name: str, pool_size: int = 8, pool_timeout_s: float = 2.0) -> "Database":
+        """Make the engine; no connection is opened yet. A statement may take 5 s, a lock 3 s."""
+        return cls(
+            create_async_engine(
+                url,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=pool_timeout_s,
+                pool_recycle=1800,
+                connect_args={
+                    "timeout": 5,
+                    "command_timeout": 6,
+                    "server_settings": {
+                        "application_name": application_name,
+                        "statement_timeout": "5000",
+                        "lock_timeout": "3000",
+                        "idle_in_transaction_session_timeout": "10000",
+                        "timezone": "UTC",
+                        "jit": "off",
+                    },
+                },
+            )
+        )
+
+    @asynccontextmanager
+    async def transaction(self, name: str) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that commits on leaving, with a crash point on either side of the commit.
+
+        `name` is a literal: it names the crash points `<name>.before_commit` and `<name>.after_commit`.
+        Raises DatabaseAway when the database is not to be had, or the outcome of the commit is not known: everything
+        done in one of our transactions may safely be done again.
+        """
+        async with self._connection() as connection:
+            async with connection.begin():
+                yield connection
+                crashpoint(f"{name}.before_commit")
+            crashpoint(f"{name}.after_commit")
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection in autocommit: each statement is its own snapshot, and nothing is left open."""
+        async with self._connection() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        started = self._clock.monotonic()
+        self.waiting += 1
+        acquired = False
+        try:
+            async with self.engine.connect() as connection:
+                acquired = True
+                self.waiting -= 1
+                if self.watch:
+                    self.watch.acquired(self._clock.monotonic() - started)
+                yield connection
+        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+            if is_weather(error):
+                raise DatabaseAway(type(error).__name__) from error
+            raise
+        finally:
+            if not acquired:
+                self.waiting -= 1
+
+    async def ping(self, timeout_s: float = 1.0) -> None:
+        """Ask the database for a sign of life. Raises DatabaseAway."""
+        try:
+            async with asyncio.timeout(timeout_s), self.reading() as connection:
+                await connection.execute(text("SELECT 1"))
+        except TimeoutError as error:
+            raise DatabaseAway("ping") from error
+
+    def pool_state(self) -> dict[str, int]:
+        """Return how many connections are active and idle, and how many requests wait for one."""
+        pool = self.engine.pool
+        if not isinstance(pool, AsyncAdaptedQueuePool):
+            return {"active": 0, "idle": 0, "waiting": self.waiting}
+        return {"active": pool.checkedout(), "idle": pool.checkedin(), "waiting": self.waiting}
+
+    async def close(self) -> None:
+        await self.engine.dispose()

@@ -1,0 +1,113 @@
+"""A table as a queue: rows fall due, are claimed under a lease, finished, put back, or buried.
+
+The row is the queue, so nothing can be stored and then forgotten. `lease_epoch` grows with each claim and fences a
+worker that was frozen: it writes only `WHERE lease_epoch = mine`. Judged by the database's clock throughout.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, DateTime, Integer, RowMapping, Table, and_, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import ColumnElement
+
+
+def due_columns() -> tuple[Column[Any], ...]:
+    """Return the columns that make a table claimable; index `due_at` where it is not null."""
+    return (
+        Column("due_at", DateTime(timezone=True), nullable=True, comment="null: nothing left to do"),
+        Column("lease_until", DateTime(timezone=True), nullable=True),
+        Column("lease_epoch", Integer, nullable=False, server_default="0"),
+        Column("attempts", Integer, nullable=False, server_default="0"),
+    )
+
+
+def _in(delay_s: float) -> ColumnElement[Any]:
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_s)
+
+
+def _free(table: Table) -> ColumnElement[bool]:
+    return or_(table.c.lease_until.is_(None), table.c.lease_until < func.clock_timestamp())
+
+
+async def claim_due(connection: AsyncConnection, table: Table, *, limit: int, lease_s: float) -> Sequence[RowMapping]:
+    """Lease up to `limit` due rows, oldest first; rows that another worker is looking at are passed over."""
+    due = (
+        select(table.c.id)
+        .where(and_(table.c.due_at <= func.clock_timestamp(), _free(table)))
+        .order_by(table.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")  # a common table expression with a row lock is run once, so the limit is the limit
+    )
+    return await _lease(connection, table, table.c.id.in_(select(due.c.id)), lease_s)
+
+
+async def claim_one(connection: AsyncConnection, table: Table, row_id: UUID, *, lease_s: float) -> RowMapping | None:
+    """Lease one row now, whether or not it is due yet; None when it is finished or somebody holds it."""
+    one = and_(table.c.id == row_id, table.c.due_at.is_not(None), _free(table))
+    rows = await _lease(connection, table, one, lease_s)
+    return rows[0] if rows else None
+
+
+async def _lease(
+    connection: AsyncConnection, table: Table, which: ColumnElement[bool], lease_s: float
+) -> Sequence[RowMapping]:
+    claimed = await connection.execute(
+        update(table)
+        .where(which)
+        .values(lease_until=_in(lease_s), lease_epoch=table.c.lease_epoch + 1, attempts=table.c.attempts + 1)
+        .returning(table)
+    )
+    rows: Sequence[RowMapping] = claimed.mappings().all()
+    return rows
+
+
+async def still_mine(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *, lease_s: float) -> bool:
+    """Lock the row and lengthen the lease; False when another worker has taken over, and nothing may be written."""
+    renewed = await connection.execute(
+        update(table).where(table.c.id == row_id, table.c.lease_epoch == epoch).values(lease_until=_in(lease_s))
+    )
+    return renewed.rowcount == 1
+
+
+async def put_back(
+    connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *, due_in_s: float, **values: Any
+) -> bool:
+    """Give the lease up and fall due again after `due_in_s`."""
+    return await _settle(connection, table, row_id, epoch, due_at=_in(due_in_s), **values)
+
+
+async def finish(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:
+    """Give the lease up for good: the row never falls due again by itself."""
+    return await _settle(connection, table, row_id, epoch, due_at=None, **values)
+
+
+async def _settle(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:
+    settled = await connection.execute(
+        update(table).where(table.c.id == row_id, table.c.lease_epoch == epoch).values(lease_until=None, **values)
+    )
+    return settled.rowcount == 1
+
+
+async def make_due(connection: AsyncConnection, table: Table, row_id: UUID) -> None:
+    """Let an unfinished row fall due now; attempts start anew, because something has changed."""
+    await connection.execute(
+        update(table)
+        .where(table.c.id == row_id, table.c.due_at.is_not(None))
+        .values(due_at=func.clock_timestamp(), attempts=0)
+    )
+
+
+def backoff_s(
+    attempt: int,
+    *,
+    first_s: float = 1.0,
+    cap_s: float = 60.0,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> float:
+    """Return how long to wait after the `attempt`-th try (1, 2, ...): between half and all of `first_s * 2^(n-1)`."""
+    ceiling = min(cap_s, first_s * 2.0 ** min(attempt - 1, 30))
+    return uniform(ceiling / 2, ceiling)

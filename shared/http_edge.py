@@ -1,0 +1,126 @@
+"""The outermost layer of each app: request id, size limits, timing, security headers, and one metric.
+
+Pure ASGI, because a `BaseHTTPMiddleware` costs more than a whole route.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from prometheus_client import CollectorRegistry, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.problems import PayloadTooLarge, Problem, problem_response
+from shared.telemetry import QUIET_PATHS, route_of
+
+API_BODY_LIMIT_BYTES = 64 * 1024
+_BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class BodyTooLarge(Exception):
+    """More bytes came than this path takes."""
+
+
+def request_metric(registry: CollectorRegistry) -> Histogram:
+    """Declare the request histogram, named as OpenTelemetry's semantic conventions name it."""
+    return Histogram(
+        "http_server_request_duration_seconds",
+        "How long do answers take, and how many of which kind are there?",
+        ["http_request_method", "http_route", "http_response_status_code"],
+        buckets=_BUCKETS,
+        registry=registry,
+    )
+
+
+class HttpEdge:
+    """Wraps an app. `body_limits` maps exact paths to their limit in bytes; all others take 64 KiB."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metric: Histogram,
+        body_limits: dict[str, int] | None = None,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._app = app
+        self._metric = metric
+        self._body_limits = body_limits or {}
+        self._monotonic = monotonic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._body_limits.get(scope["path"], API_BODY_LIMIT_BYTES))
+        started = self._monotonic()
+        exchange.elapsed_s = lambda: self._monotonic() - started
+        scope["request_id"] = exchange.request_id
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._answer(exchange)
+            finally:
+                self._metric.labels(scope["method"], route_of(scope), str(exchange.status)).observe(
+                    exchange.elapsed_s()
+                )
+
+    async def _answer(self, exchange: "_Exchange") -> None:
+        if exchange.announced_too_much():
+            await exchange.refuse(PayloadTooLarge())
+            return
+        try:
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        except BodyTooLarge:
+            if not exchange.started:
+                await exchange.refuse(PayloadTooLarge())
+
+
+class _Exchange:
+    """One request on its way through: counts the bytes that come in, dresses the answer that goes out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit_bytes: int) -> None:
+        self.scope = scope
+        self.request_id = uuid4().hex
+        self.started = False
+        self.status = 500
+        self.elapsed_s: Callable[[], float] = lambda: 0.0
+        self._receive = receive
+        self._send = send
+        self._limit_bytes = limit_bytes
+        self._received_bytes = 0
+
+    def announced_too_much(self) -> bool:
+        for name, value in self.scope["headers"]:
+            if name == b"content-length":
+                return not value.isdigit() or int(value) > self._limit_bytes
+        return False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received_bytes += len(message.get("body", b""))
+        if self._received_bytes > self._limit_bytes:
+            raise BodyTooLarge
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.status = message["status"]
+            timing = f"app;dur={self.elapsed_s() * 1000:.1f}".encode()
+            headers: list[Any] = list(message.get("headers", ()))
+            present = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in _SECURITY_HEADERS if name not in present]
+            headers += [(b"request-id", self.request_id.encode()), (b"server-timing", timing)]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        instance = f"urn:request:{self.request_id}"
+        response = problem_response(problem, request_id=self.request_id, instance=instance)
+        await response(self.scope, self._receive, self.send)

@@ -1,0 +1,103 @@
+"""Brings a service's database up to date, and tells a service that starts too early so."""
+
+import asyncio
+from collections.abc import Sequence
+from importlib.resources import files
+
+from alembic import command, context
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+# Any number will do as long as it is always the same one: two migrations of one database take turns on it.
+_ADVISORY_LOCK = 7_204_513
+_LOCK_WAIT_S = 60
+
+
+class SchemaOutdated(RuntimeError):
+    """The database is older (or newer) than this code; run `holdfast migrate`."""
+
+
+def _config(package: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files(package)))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(database_url: str, package: str) -> tuple[str | None, str]:
+    """Run all missing migrations of `package`; return the revisions before and after. Blocks.
+
+    Concurrent runs wait for each other (at most a minute) on an advisory lock.
+    """
+    return asyncio.run(_upgrade(database_url, package))
+
+
+async def _upgrade(database_url: str, package: str) -> tuple[str | None, str]:
+    engine = create_async_engine(database_url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text(f"SET lock_timeout = '{_LOCK_WAIT_S}s'"))
+            await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+            await connection.execute(text("SET lock_timeout = '5s'"))  # a migration never queues traffic behind itself
+            await connection.commit()
+            try:
+                return await connection.run_sync(_upgrade_on, package)
+            finally:
+                await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+                await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def _upgrade_on(connection: Connection, package: str) -> tuple[str | None, str]:
+    config = _config(package)
+    before = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    connection.commit()
+    return before, head(package)
+
+
+def head(package: str) -> str:
+    """Return the newest revision that this code knows."""
+    revision = ScriptDirectory.from_config(_config(package)).get_current_head()
+    if revision is None:
+        raise SchemaOutdated(f"{package} has no migration")
+    return revision
+
+
+def ensure_current(connection: Connection, package: str) -> None:
+    """Refuse to start on a schema that lacks a migration. Raises SchemaOutdated.
+
+    A schema that is *newer* than this code is welcome: migrations only expand, so the older release of a rolling
+    deployment goes on working.
+    """
+    known = {script.revision for script in ScriptDirectory.from_config(_config(package)).walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is None or (current in known and current != head(package)):
+        raise SchemaOutdated(
+            f"the database is at revision {current or 'none'}, this code needs {head(package)}: run `holdfast migrate`"
+        )
+
+
+def run_env(metadata: MetaData) -> None:
+    """Be the body of a service's `env.py`: run inside the connection that `upgrade` opened."""
+    connection: Connection = context.config.attributes["connection"]
+    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def differences(connection: Connection, metadata: MetaData) -> Sequence[object]:
+    """Return what autogenerate would still change: nothing, when tables and migrations tell the same story."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415  only the tests ask
+
+    found: Sequence[object] = compare_metadata(
+        MigrationContext.configure(connection, opts={"compare_type": True}), metadata
+    )
+    return found

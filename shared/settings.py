@@ -1,0 +1,52 @@
+"""The settings that both services read from the environment; each service adds its own."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class SharedSettings(BaseSettings):
+    """Environment names are the field names in upper case; nothing is read from files."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    host: str = "127.0.0.1"
+    redis_url: str = Field("", description="empty: run without Redis")
+    database_pool_size: int = Field(
+        8, ge=1, le=64, description="more connections hide queueing, they do not shorten it"
+    )
+    database_pool_timeout_s: float = Field(
+        2.0, gt=0, description="a request waits this long for a connection, then 503"
+    )
+    auth_jwt_secret: SecretStr = Field(description="HS256 secret of customer and operator tokens")
+    auth_jwt_issuer: str = Field("", description="checked when set")
+    auth_jwt_audience: str = Field("", description="checked when set")
+    internal_signing_keys: Annotated[tuple[tuple[str, SecretStr], ...], NoDecode] = Field(
+        description="`id:secret` list, comma separated; the first one signs, all of them verify"
+    )
+    internal_bearer_secret: SecretStr = Field(
+        SecretStr(""), description="used and accepted only while flag `signed_internal_calls` is off on that side"
+    )
+    shutdown_grace_s: int = Field(20, ge=1, description="how long SIGTERM waits for answers in flight")
+    log_level: str = "INFO"
+    log_json: bool = True
+    trace_sample_ratio: float = Field(0.01, ge=0, le=1)
+    otel_exporter_otlp_endpoint: str = Field("", description="empty: spans are made (ids in logs) but not exported")
+
+    @field_validator("internal_signing_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.strip().partition(":") for part in value.split(",") if part.strip()]
+        if not pairs or any(not key_id or not secret for key_id, _, secret in pairs):
+            raise ValueError("expected `id:secret[,id:secret]`")
+        return tuple((key_id, SecretStr(secret)) for key_id, _, secret in pairs)
+
+
+def comma_list(value: object) -> object:
+    """Read `a,b` as `("a", "b")`; for fields marked `NoDecode`."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
