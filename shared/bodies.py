@@ -13,7 +13,7 @@ class StrictBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Refuse what PostgreSQL cannot store: NUL, and halves of surrogate pairs."""
     if "\x00" in text:
         raise ValueError("must not contain NUL")
@@ -30,8 +30,8 @@ def _only_text(value: object) -> object:
     return value
 
 
-ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
-LongText = Annotated[str, StringConstraints(max_length=5000), AfterValidator(_storable)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
+LongText = Annotated[str, StringConstraints(max_length=5000), AfterValidator(storable)]
 Id = Annotated[UUID, Strict(strict=False), BeforeValidator(_only_text)]
 Instant = Annotated[AwareDatetime, Strict(strict=False), BeforeValidator(_only_text)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]

@@ -55,7 +55,7 @@ async def _upgrade(database_url: str, package: str) -> tuple[str | None, str]:
 
 def _upgrade_on(connection: Connection, package: str) -> tuple[str | None, str]:
     config = _config(package)
-    before = MigrationContext.configure(connection).get_current_revision()
+    before = _current(connection)
     connection.rollback()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -71,18 +71,27 @@ def head(package: str) -> str:
     return revision
 
 
-def ensure_current(connection: Connection, package: str) -> None:
+async def require_current(database_url: str, package: str) -> None:
     """Refuse to start on a schema that lacks a migration. Raises SchemaOutdated.
 
     A schema that is *newer* than this code is welcome: migrations only expand, so the older release of a rolling
     deployment goes on working.
     """
     known = {script.revision for script in ScriptDirectory.from_config(_config(package)).walk_revisions()}
-    current = MigrationContext.configure(connection).get_current_revision()
+    engine = create_async_engine(database_url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            current = await connection.run_sync(_current)
+    finally:
+        await engine.dispose()
     if current is None or (current in known and current != head(package)):
         raise SchemaOutdated(
             f"the database is at revision {current or 'none'}, this code needs {head(package)}: run `holdfast migrate`"
         )
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def run_env(metadata: MetaData) -> None:

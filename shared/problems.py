@@ -212,6 +212,38 @@ def _pointer(error: Mapping[str, Any]) -> dict[str, str]:
     return {"in": str(where), "pointer": pointer, "detail": str(error["msg"])[:200], "type": str(error["type"])}
 
 
+def problem_responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """Describe an endpoint's refusals for its OpenAPI document: every code under its status."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for problem in sorted(problems, key=lambda problem: (problem.status, problem.code)):
+        entry = described.setdefault(
+            problem.status, {"description": "", "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}}}
+        )
+        line = f"`{problem.code}`: {problem.title}."
+        entry["description"] = f"{entry['description']} {line}".strip()
+    return described
+
+
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Problem",
+    "required": ["type", "title", "status", "code", "detail", "retryable"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "request_id": {"type": "string"},
+        "trace_id": {"type": "string"},
+        "retryable": {"type": "boolean"},
+        "retry_after_ms": {"type": "integer"},
+        "next": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+}
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Make every answer outside success a problem document."""
     app.add_exception_handler(Problem, _on_problem)

@@ -1,0 +1,15 @@
+"""`python -m reservation_service`: settings, schema check, app, server."""
+
+from reservation_service.app import MIGRATIONS, create_app
+from reservation_service.settings import ReservationSettings
+from shared.serving import serve
+
+if __name__ == "__main__":
+    serve(
+        "reservation_service",
+        ReservationSettings,
+        create_app,
+        port=lambda settings: settings.reservation_port,
+        database_url=lambda settings: settings.reservation_database_url,
+        migrations=MIGRATIONS,
+    )

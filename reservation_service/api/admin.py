@@ -1,0 +1,169 @@
+"""What operators may see and do; every path asks for a role, and a guest's token never has one."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from reservation_service.api import schemas
+from reservation_service.api.answers import experience_view, json_answer, page_of, saga_view, slot_view
+from reservation_service.api.dependencies import Parts, TheOperator, ThePage, TheParts, TheViewer
+from reservation_service.booking import catalogue as selling
+from reservation_service.errors import (
+    CapacityBelowTaken,
+    ExperienceNotFound,
+    FlagNotFound,
+    SagaNotFound,
+    SlotClosed,
+    TimeSlotNotFound,
+)
+from reservation_service.states import SagaStatus
+from reservation_service.store import audit, catalogue, saga_log
+from shared.bodies import parse_id
+from shared.flags import Override
+from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
+
+router = APIRouter(prefix="/admin/v1", tags=["admin"])
+
+_ROLE = (Unauthenticated, Forbidden)
+_BODY = (MalformedJson, ValidationFailed)
+
+
+@router.post(
+    "/experiences",
+    status_code=201,
+    operation_id="addExperience",
+    response_model=schemas.ExperienceView,
+    responses=problem_responses(*_ROLE, *_BODY),
+)
+async def add_experience(parts: TheParts, _by: TheOperator, body: schemas.CreateExperienceBody) -> Response:
+    """Add something to sell. Without a cancellation policy, cancelling is free until the slot starts."""
+    experience = body.model_dump(mode="json", exclude={"ticket_types"})
+    tickets = [
+        {"code": ticket.code, "title": ticket.title, "seats": ticket.seats}
+        | {"price_minor": ticket.price.amount, "currency": ticket.price.currency}
+        for ticket in body.ticket_types
+    ]
+    added = await selling.add_experience(parts.database, experience, tickets)
+    return json_answer(experience_view(added, parts.settings.hold_ttl_seconds), status=201)
+
+
+@router.post(
+    "/time-slots",
+    status_code=201,
+    operation_id="addTimeSlot",
+    response_model=schemas.TimeSlotView,
+    responses=problem_responses(*_ROLE, *_BODY, ExperienceNotFound),
+)
+async def add_time_slot(parts: TheParts, _by: TheOperator, body: schemas.CreateTimeSlotBody) -> Response:
+    """Add a departure of an experience."""
+    slot_id = await selling.add_time_slot(
+        parts.database,
+        body.experience_id,
+        starts_at=body.starts_at,
+        ends_at=body.ends_at,
+        capacity=body.capacity,
+    )
+    return json_answer(await _slot_view(parts, slot_id), status=201)
+
+
+@router.patch(
+    "/time-slots/{time_slot_id}",
+    operation_id="changeTimeSlot",
+    response_model=schemas.TimeSlotView,
+    responses=problem_responses(*_ROLE, *_BODY, TimeSlotNotFound, CapacityBelowTaken, SlotClosed),
+)
+async def change_time_slot(
+    parts: TheParts, _by: TheOperator, time_slot_id: str, body: schemas.ChangeTimeSlotBody
+) -> Response:
+    """Change a slot's capacity (never below what is taken), close it for sale, or open it again."""
+    wanted = parse_id(time_slot_id)
+    if wanted is None:
+        raise TimeSlotNotFound
+    await selling.change_time_slot(parts.database, wanted, capacity=body.capacity, status=body.status)
+    return json_answer(await _slot_view(parts, wanted))
+
+
+async def _slot_view(parts: Parts, slot_id: UUID) -> schemas.TimeSlotView:
+    async with parts.database.reading() as connection:
+        row = await catalogue.time_slot(connection, slot_id)
+        sold = await catalogue.experience(connection, row["experience_id"]) if row else None
+    if row is None or sold is None:
+        raise TimeSlotNotFound
+    return slot_view(dict(row), sold["tickets"])
+
+
+@router.get(
+    "/sagas",
+    operation_id="listSagas",
+    response_model=schemas.SagaPage,
+    responses=problem_responses(*_ROLE, ValidationFailed),
+)
+async def list_sagas(
+    parts: TheParts, _by: TheViewer, page: ThePage, status: Annotated[SagaStatus | None, Query()] = None
+) -> Response:
+    """List sagas, newest first."""
+    async with parts.database.reading() as connection:
+        rows = await saga_log.page(connection, status=status, limit=page.limit + 1, after=page.after)
+        views = [saga_view(dict(row), _lines(await saga_log.lines(connection, row["id"]))) for row in rows]
+    return json_answer(schemas.SagaPage(**page_of(views, page.limit)))
+
+
+@router.get(
+    "/sagas/{saga_id}",
+    operation_id="getSaga",
+    response_model=schemas.SagaView,
+    responses=problem_responses(*_ROLE, SagaNotFound),
+)
+async def get_saga(parts: TheParts, _by: TheViewer, saga_id: str) -> Response:
+    """Show a saga with its journal."""
+    wanted = parse_id(saga_id)
+    async with parts.database.reading() as connection:
+        row = await saga_log.saga(connection, wanted) if wanted else None
+        lines = await saga_log.lines(connection, row["id"]) if row else []
+    if row is None:
+        raise SagaNotFound
+    return json_answer(saga_view(dict(row), _lines(lines)))
+
+
+def _lines(rows: object) -> list[dict[str, object]]:
+    return [dict(row) for row in rows]  # type: ignore[attr-defined]
+
+
+@router.get(
+    "/invariants",
+    operation_id="checkInvariants",
+    response_model=schemas.InvariantReport,
+    responses=problem_responses(*_ROLE),
+)
+async def check_invariants(parts: TheParts, _by: TheViewer) -> Response:
+    """Check on live data what must never be untrue."""
+    async with parts.database.snapshot() as connection:
+        checks = await audit.violations(connection)
+    report = schemas.InvariantReport(
+        ok=not any(check["violations"] for check in checks),
+        checked_at=parts.clock.now(),
+        checks=[schemas.InvariantCheck(**check) for check in checks],
+    )
+    return json_answer(report)
+
+
+@router.get("/flags", operation_id="listFlags", response_model=schemas.FlagList, responses=problem_responses(*_ROLE))
+async def list_flags(parts: TheParts, _by: TheViewer) -> Response:
+    """List this service's feature flags with what each one turned off means."""
+    return json_answer(schemas.FlagList(data=[schemas.FlagView(**flag) for flag in parts.flags.describe()]))
+
+
+@router.put(
+    "/flags/{name}",
+    operation_id="setFlag",
+    response_model=schemas.FlagList,
+    responses=problem_responses(*_ROLE, *_BODY, FlagNotFound),
+)
+async def set_flag(parts: TheParts, by: TheOperator, name: str, body: schemas.SetFlagBody) -> Response:
+    """Turn a flag on or off, or on for a percentage of callers; no restart needed."""
+    if name not in {flag.name for flag in parts.flags.declared}:
+        raise FlagNotFound
+    override = Override(body.enabled, body.percentage)
+    await parts.flags.set(parts.database, name, override, by=by.subject, reason=body.reason)
+    return await list_flags(parts, by)

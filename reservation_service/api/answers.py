@@ -1,0 +1,191 @@
+"""How rows become answers: one place that turns bookings, slots and sagas into the public shapes."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from reservation_service.api import schemas
+from reservation_service.booking.pricing import money
+from reservation_service.booking.reservations import payment_status
+from reservation_service.states import BookingStatus
+from reservation_service.store.reservations import Booking
+from shared.payment_contract import PaymentStatus
+from shared.problems import ServiceUnavailable
+
+_HOLD_STATUS = {
+    BookingStatus.HELD: "active",
+    BookingStatus.EXPIRED: "expired",
+    BookingStatus.RELEASED: "released",
+}
+_POLL_AFTER_MS = 800
+_SETUP_RETRY_AFTER_MS = 2000
+
+
+def json_answer(view: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Serialise a view the one way that it is ever serialised."""
+    return Response(view.model_dump_json(), status, dict(headers or {}), media_type="application/json")
+
+
+def conditional_answer(request: Request, view: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer a GET with an ETag, or with 304 when the client has this very body."""
+    answer = json_answer(view, headers=headers)
+    etag = f'"{hashlib.blake2b(bytes(answer.body), digest_size=12).hexdigest()}"'
+    answer.headers["ETag"] = etag
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers={"ETag": etag, **(headers or {})})
+    return answer
+
+
+def page_of(views: Sequence[BaseModel], limit: int) -> dict[str, Any]:
+    """Return a list's envelope; callers ask the store for `limit + 1` rows to learn whether there are more."""
+    shown = list(views[:limit])
+    has_more = len(views) > limit
+    return {"data": shown, "has_more": has_more, "next_cursor": str(shown[-1].id) if has_more else None}  # type: ignore[attr-defined]
+
+
+def experience_view(row: Mapping[str, Any], default_ttl_s: int) -> schemas.ExperienceView:
+    return schemas.ExperienceView(
+        **{name: row[name] for name in ("id", "title", "description", "time_zone", "currency", "max_party")},
+        ticket_types=ticket_views(row["tickets"], row["currency"]),
+        cancellation_policy=row["cancellation_policy"],
+        hold_ttl_seconds=row["hold_ttl_seconds"] or default_ttl_s,
+        cutoff_minutes=row["cutoff_minutes"],
+    )
+
+
+def ticket_views(tickets: Sequence[Mapping[str, Any]], currency: str) -> list[schemas.TicketTypeView]:
+    return [
+        schemas.TicketTypeView(
+            id=ticket["id"],
+            code=ticket["code"],
+            title=ticket["title"],
+            price=schemas.Money(**money(ticket["price_minor"], currency)),
+            seats=ticket["seats"],
+        )
+        for ticket in tickets
+    ]
+
+
+def slot_view(row: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]]) -> schemas.TimeSlotView:
+    status = "closed" if row["status"] == "open" and row["over"] else row["status"]
+    return schemas.TimeSlotView(
+        **{name: row[name] for name in ("id", "experience_id", "starts_at", "ends_at", "time_zone", "capacity")},
+        local_start=row["starts_at"].astimezone(ZoneInfo(row["time_zone"])).isoformat(),
+        available=row["available"],
+        status=status,
+        prices=ticket_views(tickets, row["currency"]),
+    )
+
+
+def hold_view(booking: Booking, *, extensions_max: int, as_created: bool = False) -> schemas.HoldView:
+    """Show a hold as it is, or, for a replay, exactly as it was when it was made."""
+    status = _HOLD_STATUS.get(BookingStatus(booking["status"]), "converted")
+    if status == "active" and booking["due"]:
+        status = "expired"  # its seats are free already; the sweeper has only not come by yet
+    extendable = status == "active" and booking["extensions"] < extensions_max
+    return schemas.HoldView.model_validate(
+        {
+            "id": booking["id"],
+            "status": "active" if as_created else status,
+            "time_slot_id": booking["time_slot_id"],
+            "items": booking["items"],
+            "seats": booking["seats"],
+            "price": booking["price"],
+            "expires_at": booking["created_expires_at"] if as_created else booking["expires_at"],
+            "extendable": extensions_max > 0 if as_created else extendable,
+            "supersedes": booking["supersedes"],
+            "client_reference": booking["client_reference"],
+            # PostgreSQL keeps the members of a JSON object in an order of its own
+            "metadata": None if booking["metadata"] is None else dict(sorted(booking["metadata"].items())),
+        }
+    )
+
+
+def time_left(booking: Booking) -> dict[str, str]:
+    """Say how long is left, as a duration: guests' clocks lie, and bodies replay byte for byte."""
+    timed = booking["status"] in {BookingStatus.HELD, BookingStatus.PENDING}
+    left_ms = max(0, int(float(booking["seconds_left"]) * 1000)) if timed else 0
+    return {"Expires-In-Ms": str(left_ms)}
+
+
+def reservation_view(booking: Booking) -> schemas.ReservationView:
+    pending = booking["status"] == BookingStatus.PENDING
+    return schemas.ReservationView.model_validate(
+        {
+            "id": booking["id"],
+            "reference": booking["reference"],
+            "status": booking["status"],
+            "time_slot_id": booking["time_slot_id"],
+            "items": booking["items"],
+            "seats": booking["seats"],
+            "price": booking["price"],
+            "customer": booking["customer"],
+            "payment": _payment(booking),
+            "notices": [],
+            "expires_at": booking["pay_until"] if pending else None,
+            "version": booking["version"],
+            "outcome": outcome(booking),
+        }
+    )
+
+
+def _payment(booking: Booking) -> dict[str, Any]:
+    told = booking["payment"] or {}
+    payable = _is_payable(booking)
+    return {
+        "status": payment_status(booking),
+        "amount": money(booking["total_minor"], booking["currency"]),
+        "captured": money(told.get("captured", 0), booking["currency"]),
+        "refunded": money(told.get("refunded", 0), booking["currency"]),
+        "client_secret": told.get("client_secret") if payable else None,
+        "publishable_key": told.get("publishable_key") if payable else None,
+        "last_error": _last_error(told),
+    }
+
+
+def _last_error(told: Mapping[str, Any]) -> dict[str, str] | None:
+    if told.get("decline_class"):
+        return {"code": "PAYMENT_DECLINED", "detail": str(told["decline_class"])}
+    error: dict[str, str] | None = told.get("last_error")
+    return error
+
+
+def _is_payable(booking: Booking) -> bool:
+    waiting = payment_status(booking) in {PaymentStatus.REQUIRES_PAYMENT, PaymentStatus.REQUIRES_ACTION}
+    return booking["status"] == BookingStatus.PENDING and waiting
+
+
+def outcome(booking: Booking) -> dict[str, Any]:
+    """Say what a frontend does next; always 2xx, because the seats are pinned whatever the payment does."""
+    told = booking["payment"] or {}
+    if booking["status"] == BookingStatus.CONFIRMED:
+        return {"type": "succeeded"}
+    if booking["status"] != BookingStatus.PENDING:
+        return {"type": "closed", "status": booking["status"]}
+    if payment_status(booking) is PaymentStatus.SETUP_FAILED:
+        problem = ServiceUnavailable(told["last_error"]["detail"]).document()
+        return {"type": "payment_setup_failed", "retry_after_ms": _SETUP_RETRY_AFTER_MS, "error": problem}
+    if not _is_payable(booking) or not told.get("client_secret"):
+        return {"type": "processing", "poll_after_ms": _POLL_AFTER_MS}
+    card = {"client_secret": told["client_secret"], "publishable_key": told.get("publishable_key")}
+    if told.get("decline_class"):
+        return {"type": "payment_declined", "decline_class": told["decline_class"], **card}
+    return {"type": "action_required", "action": "confirm_payment", **card}
+
+
+def saga_view(row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> schemas.SagaView:
+    return schemas.SagaView(
+        **{
+            name: row[name]
+            for name in ("id", "reservation_id", "status", "reason", "attempts", "lease_until", "due_at")
+        },
+        steps=[
+            schemas.SagaStepView(**{name: line[name] for name in ("step", "direction", "event", "at", "detail")})
+            for line in lines
+        ],
+    )

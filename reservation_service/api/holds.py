@@ -1,0 +1,185 @@
+"""Holds: seats taken for a short time, and the convert call that turns one into a booking."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from reservation_service.api.answers import (
+    conditional_answer,
+    hold_view,
+    json_answer,
+    outcome,
+    reservation_view,
+    time_left,
+)
+from reservation_service.api.dependencies import TheCaller, TheKey, TheParts
+from reservation_service.api.schemas import ConvertBody, CreateHoldBody, ExtendHoldBody, HoldView, ReservationView
+from reservation_service.booking import holds
+from reservation_service.booking.reservations import EXTERNAL_SCOPE, ConvertRequest
+from reservation_service.errors import (
+    AmountTooLarge,
+    AmountTooSmall,
+    DiscountInvalid,
+    HoldExpired,
+    HoldExtensionLimit,
+    HoldNotFound,
+    InvalidHoldStatus,
+    PartySizeInvalid,
+    PaymentModeFixed,
+    SlotBusy,
+    SlotClosed,
+    SlotUnavailable,
+    TimeSlotNotFound,
+    TooManyActiveHolds,
+)
+from shared.bodies import parse_id
+from shared.idempotency import fingerprint
+from shared.problems import (
+    Forbidden,
+    IdempotencyKeyInvalid,
+    IdempotencyKeyMissing,
+    IdempotencyKeyReused,
+    MalformedJson,
+    PayloadTooLarge,
+    Problem,
+    Unauthenticated,
+    UnsupportedMediaType,
+    ValidationFailed,
+    problem_responses,
+)
+
+router = APIRouter(tags=["holds"])
+
+_BODY = (MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed)
+_KEY = (IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyKeyReused)
+
+
+def _hold_id(text: str) -> UUID:
+    hold_id = parse_id(text)
+    if hold_id is None:
+        raise HoldNotFound
+    return hold_id
+
+
+@router.post(
+    "/v1/holds",
+    status_code=201,
+    operation_id="createHold",
+    response_model=HoldView,
+    responses=problem_responses(
+        Unauthenticated, *_BODY, *_KEY, TimeSlotNotFound, SlotUnavailable, SlotClosed, PartySizeInvalid,
+        TooManyActiveHolds, DiscountInvalid, AmountTooSmall, AmountTooLarge, SlotBusy,
+    ),
+)  # fmt: skip
+async def create_hold(
+    request: Request, parts: TheParts, caller: TheCaller, key: TheKey, body: CreateHoldBody
+) -> Response:
+    """Hold seats for a while.
+
+    The same key with the same body replays the hold (`Idempotent-Replayed: true`), and once it has expired or failed
+    makes a new one (`Idempotency-Renewed: true`, `supersedes`). A refusal is never stored: the same call may succeed
+    later.
+    """
+    if body.discount_code is not None:
+        raise DiscountInvalid
+    sent = body.model_dump(mode="json", exclude_unset=True)
+    wanted = holds.HoldRequest(
+        key=key,
+        fingerprint=fingerprint("POST", request.url.path, sent),
+        time_slot_id=body.time_slot_id,
+        items=[(item.ticket_type_id, item.quantity) for item in body.items],
+        ttl_seconds=body.ttl_seconds,
+        client_reference=body.client_reference,
+        metadata=body.metadata,
+    )
+    try:
+        answer = await holds.create_hold(
+            parts.database, parts.settings, parts.flags.snapshot(caller.subject), caller, wanted
+        )
+    except Problem as refusal:
+        parts.metrics.holds.labels(refusal.code.lower()).inc()
+        raise
+    parts.metrics.holds.labels("renewed" if answer.renewed else "created" if answer.created else "replayed").inc()
+    headers = time_left(answer.booking)
+    if not answer.created:
+        headers["Idempotent-Replayed"] = "true"
+    if answer.renewed:
+        headers["Idempotency-Renewed"] = "true"
+    view = hold_view(answer.booking, extensions_max=parts.settings.hold_extensions_max, as_created=True)
+    return json_answer(view, status=201, headers=headers)
+
+
+@router.get(
+    "/v1/holds/{hold_id}",
+    operation_id="getHold",
+    response_model=HoldView,
+    responses=problem_responses(Unauthenticated, HoldNotFound),
+)
+async def get_hold(request: Request, parts: TheParts, caller: TheCaller, hold_id: str) -> Response:
+    """Show a hold as it is now."""
+    booking = await holds.read_hold(parts.database, caller, _hold_id(hold_id))
+    view = hold_view(booking, extensions_max=parts.settings.hold_extensions_max)
+    return conditional_answer(request, view, time_left(booking))
+
+
+@router.post(
+    "/v1/holds/{hold_id}/extend",
+    operation_id="extendHold",
+    response_model=HoldView,
+    responses=problem_responses(
+        Unauthenticated, *_BODY, HoldNotFound, HoldExpired, HoldExtensionLimit, InvalidHoldStatus
+    ),
+)
+async def extend_hold(parts: TheParts, caller: TheCaller, hold_id: str, body: ExtendHoldBody | None = None) -> Response:
+    """Keep a hold longer: until `seconds` from now if that is later, a limited number of times."""
+    seconds = body.seconds if body else None
+    booking = await holds.extend_hold(parts.database, parts.settings, caller, _hold_id(hold_id), seconds)
+    view = hold_view(booking, extensions_max=parts.settings.hold_extensions_max)
+    return json_answer(view, headers=time_left(booking))
+
+
+@router.delete(
+    "/v1/holds/{hold_id}",
+    operation_id="releaseHold",
+    response_model=HoldView,
+    responses=problem_responses(Unauthenticated, HoldNotFound, InvalidHoldStatus),
+)
+async def release_hold(parts: TheParts, caller: TheCaller, hold_id: str) -> Response:
+    """Give a hold back, its seats at once; repeating it changes nothing."""
+    booking = await holds.release_hold(parts.database, caller, _hold_id(hold_id))
+    view = hold_view(booking, extensions_max=parts.settings.hold_extensions_max)
+    return json_answer(view, headers=time_left(booking))
+
+
+@router.post(
+    "/v1/holds/{hold_id}/convert",
+    operation_id="convertHold",
+    response_model=ReservationView,
+    status_code=201,
+    responses=problem_responses(
+        Unauthenticated, Forbidden, *_BODY, *_KEY, HoldNotFound, HoldExpired, InvalidHoldStatus, SlotClosed,
+        PaymentModeFixed,
+    )
+    | {200: {"model": ReservationView, "description": "The hold was converted before; this is how it stands."}},
+)  # fmt: skip
+async def convert_hold(
+    request: Request, parts: TheParts, caller: TheCaller, key: TheKey, hold_id: str, body: ConvertBody
+) -> Response:
+    """Turn a hold into a booking and start its payment.
+
+    The same call again is the only retry that a frontend needs: it drives the booking on and answers how it stands.
+    201 on the transition, 200 from then on; `outcome` says what to do next, and is never an ambiguous error.
+    """
+    if body.payment.mode == "external":
+        caller.require_scope(EXTERNAL_SCOPE)
+    wanted = ConvertRequest(
+        hold_id=_hold_id(hold_id),
+        key=key,
+        fingerprint=fingerprint("POST", request.url.path, body.model_dump(mode="json", exclude_unset=True)),
+        customer=body.customer.model_dump(exclude_none=True),
+        payment_mode=body.payment.mode,
+    )
+    converted = await parts.engine.convert(caller, wanted, parts.flags.snapshot(caller.subject))
+    parts.metrics.conversions.labels(outcome(converted.booking)["type"]).inc()
+    status = 201 if converted.begun else 200
+    return json_answer(reservation_view(converted.booking), status=status, headers=time_left(converted.booking))

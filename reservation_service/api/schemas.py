@@ -1,0 +1,349 @@
+"""The bodies of the public API: strict on the way in, one canonical form on the way out. Only ever grows."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody, storable
+
+
+class View(BaseModel):
+    """An answer; serialised by one serialiser with the fields in this order, so that replays are equal byte for byte."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Money(View):
+    """Integer minor units (JPY has no decimals, KWD three) and an ISO 4217 code."""
+
+    amount: int
+    currency: str
+
+
+class TicketTypeView(View):
+    id: Id
+    code: str
+    title: str
+    price: Money
+    seats: int
+
+
+class ExperienceView(View):
+    id: Id
+    title: str
+    description: str
+    time_zone: str
+    currency: str
+    ticket_types: list[TicketTypeView]
+    cancellation_policy: dict[str, Any]
+    hold_ttl_seconds: int
+    max_party: int
+    cutoff_minutes: int
+
+
+class ExperiencePage(View):
+    data: list[ExperienceView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class TimeSlotView(View):
+    id: Id
+    experience_id: Id
+    starts_at: Instant
+    local_start: str = Field(description="the same instant in the experience's time zone, with its offset")
+    ends_at: Instant
+    time_zone: str
+    capacity: int
+    available: int
+    status: Literal["open", "closed", "cancelled"]
+    prices: list[TicketTypeView]
+
+
+class TimeSlotPage(View):
+    data: list[TimeSlotView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class HoldItem(StrictBody):
+    ticket_type_id: Id
+    quantity: Annotated[int, Field(ge=1, le=1000)]
+
+
+class CreateHoldBody(StrictBody):
+    time_slot_id: Id
+    items: Annotated[list[HoldItem], Field(min_length=1, max_length=50)]
+    ttl_seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
+    discount_code: ShortText | None = None
+    client_reference: ShortText | None = None
+    metadata: Annotated[dict[ShortText, ShortText], Field(max_length=20)] | None = None
+
+
+class ExtendHoldBody(StrictBody):
+    seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
+
+
+class ItemView(View):
+    ticket_type_id: Id
+    quantity: int
+
+
+class PriceLine(View):
+    ticket_type_id: Id
+    code: str
+    title: str
+    quantity: int
+    unit: Money
+    amount: Money
+
+
+class Price(View):
+    subtotal: Money
+    discount: Money
+    total: Money
+    currency: str
+    lines: list[PriceLine]
+
+
+class HoldView(View):
+    id: Id
+    status: Literal["active", "expired", "released", "converted"]
+    time_slot_id: Id
+    items: list[ItemView]
+    seats: int
+    price: Price
+    expires_at: Instant
+    extendable: bool
+    supersedes: Id | None = None
+    client_reference: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+class CustomerBody(StrictBody):
+    name: ShortText
+    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), AfterValidator(storable)]
+    phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9 ()/.-]{3,40}$")] | None = None
+
+
+class PaymentChoice(StrictBody):
+    mode: Literal["stripe", "external"]
+
+
+class ConvertBody(StrictBody):
+    customer: CustomerBody
+    payment: PaymentChoice
+
+
+class CustomerView(View):
+    name: str
+    email: str
+    phone: str | None = None
+
+
+class PaymentErrorView(View):
+    code: str
+    detail: str
+
+
+class ReservationPayment(View):
+    status: str
+    amount: Money
+    captured: Money
+    refunded: Money
+    client_secret: str | None = None
+    publishable_key: str | None = None
+    last_error: PaymentErrorView | None = None
+
+
+class Succeeded(View):
+    type: Literal["succeeded"] = "succeeded"
+
+
+class ActionRequired(View):
+    type: Literal["action_required"] = "action_required"
+    action: Literal["confirm_payment"] = "confirm_payment"
+    client_secret: str
+    publishable_key: str | None
+
+
+class PaymentDeclined(View):
+    type: Literal["payment_declined"] = "payment_declined"
+    decline_class: str
+    client_secret: str
+    publishable_key: str | None
+
+
+class Processing(View):
+    type: Literal["processing"] = "processing"
+    poll_after_ms: int = 800
+
+
+class PaymentSetupFailed(View):
+    type: Literal["payment_setup_failed"] = "payment_setup_failed"
+    retryable: bool = True
+    retry_after_ms: int = 2000
+    error: dict[str, Any]
+
+
+class Closed(View):
+    type: Literal["closed"] = "closed"
+    status: Literal["cancelled", "failed", "needs_attention"]
+
+
+Outcome = Annotated[
+    Succeeded | ActionRequired | PaymentDeclined | Processing | PaymentSetupFailed | Closed,
+    Field(discriminator="type"),
+]
+
+
+class ReservationView(View):
+    id: Id
+    reference: str
+    status: Literal["pending", "confirmed", "failed", "cancelled", "needs_attention"]
+    time_slot_id: Id
+    items: list[ItemView]
+    seats: int
+    price: Price
+    customer: CustomerView
+    payment: ReservationPayment
+    notices: list[str]
+    expires_at: Instant | None
+    version: int
+    outcome: Outcome
+
+
+class ReservationPage(View):
+    data: list[ReservationView]
+    has_more: bool
+    next_cursor: str | None
+
+
+class GuestSessionView(View):
+    token: str
+    expires_at: Instant
+
+
+class TicketTypeBody(StrictBody):
+    code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+    title: ShortText
+    price: "MoneyBody"
+    seats: Annotated[int, Field(ge=0, le=100)] = 1
+
+
+class MoneyBody(StrictBody):
+    amount: Annotated[int, Field(ge=0, le=99_999_999)]
+    currency: Currency
+
+
+class FreeCancellation(StrictBody):
+    """Everything comes back until so many minutes before the start."""
+
+    type: Literal["free"]
+    until_minutes_before: Annotated[int, Field(ge=0, le=525_600)] = 0
+
+
+class RefundTier(StrictBody):
+    until_minutes_before: Annotated[int, Field(ge=0, le=525_600)]
+    refund_percent: Annotated[int, Field(ge=0, le=100)]
+
+
+class TieredCancellation(StrictBody):
+    """The first tier whose time has not passed says how much comes back."""
+
+    type: Literal["tiers"]
+    tiers: Annotated[list[RefundTier], Field(min_length=1, max_length=10)]
+
+
+class NoCancellation(StrictBody):
+    """What is booked stays booked."""
+
+    type: Literal["none"]
+
+
+CancellationPolicyBody = Annotated[FreeCancellation | TieredCancellation | NoCancellation, Field(discriminator="type")]
+
+
+class CreateExperienceBody(StrictBody):
+    title: ShortText
+    description: LongText = ""
+    time_zone: ShortText
+    currency: Currency
+    hold_ttl_seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
+    max_party: Annotated[int, Field(ge=1, le=1000)] = 20
+    cutoff_minutes: Annotated[int, Field(ge=0, le=525_600)] = 0
+    capture_method: Literal["manual", "automatic"] = "manual"
+    late_payment_policy: Literal["rebook_or_refund", "refund"] = "rebook_or_refund"
+    cancellation_policy: CancellationPolicyBody = FreeCancellation(type="free")
+    ticket_types: Annotated[list[TicketTypeBody], Field(min_length=1, max_length=50)]
+
+
+class CreateTimeSlotBody(StrictBody):
+    experience_id: Id
+    starts_at: Instant
+    ends_at: Instant
+    capacity: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class ChangeTimeSlotBody(StrictBody):
+    capacity: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    status: Literal["open", "closed"] | None = None
+    reason: ShortText
+
+
+class SetFlagBody(StrictBody):
+    enabled: bool
+    percentage: Annotated[int, Field(ge=0, le=100)] = 100
+    reason: ShortText
+
+
+class FlagView(View):
+    name: str
+    enabled: bool
+    percentage: int
+    overridden: bool
+    default: bool
+    since: str
+    off_means: str
+
+
+class FlagList(View):
+    data: list[FlagView]
+
+
+class InvariantCheck(View):
+    id: str
+    title: str
+    violations: int
+    examples: list[str]
+
+
+class InvariantReport(View):
+    ok: bool
+    checked_at: Instant
+    checks: list[InvariantCheck]
+
+
+class SagaStepView(View):
+    step: str
+    direction: Literal["do", "undo"]
+    event: str
+    at: Instant
+    detail: dict[str, Any] | None = None
+
+
+class SagaView(View):
+    id: Id
+    reservation_id: Id
+    status: str
+    steps: list[SagaStepView]
+    reason: str | None = None
+    attempts: int
+    lease_until: Instant | None
+    due_at: Instant | None
+
+
+class SagaPage(View):
+    data: list[SagaView]
+    has_more: bool
+    next_cursor: str | None

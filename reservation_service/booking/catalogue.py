@@ -1,0 +1,91 @@
+"""What operators do to the catalogue: add experiences and slots, change a slot's capacity or close it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from reservation_service.errors import CapacityBelowTaken, ExperienceNotFound, SlotClosed, TimeSlotNotFound
+from reservation_service.states import SlotStatus
+from reservation_service.store import catalogue
+from shared.database import Database
+from shared.identifiers import new_id
+from shared.problems import ValidationFailed
+
+
+async def add_experience(
+    database: Database, experience: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Add an experience with its ticket types, all in its currency. Raises ValidationFailed (422)."""
+    _check_time_zone(experience["time_zone"])
+    if len({ticket["code"] for ticket in tickets}) < len(tickets):
+        raise _invalid("/ticket_types", "each ticket type needs a code of its own")
+    if any(ticket["currency"] != experience["currency"] for ticket in tickets):
+        raise _invalid("/ticket_types", "prices are in the experience's currency")
+    experience_id = new_id()
+    rows = [
+        {"id": new_id(), "experience_id": experience_id, "position": position}
+        | {name: ticket[name] for name in ("code", "title", "price_minor", "seats")}
+        for position, ticket in enumerate(tickets)
+    ]
+    async with database.transaction("add_experience") as tx:
+        await catalogue.add_experience(tx, {**experience, "id": experience_id}, rows)
+        added = await catalogue.experience(tx, experience_id)
+    if added is None:
+        raise ExperienceNotFound
+    return added
+
+
+def _check_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise _invalid("/time_zone", "not a time zone of the IANA database") from None
+
+
+def _invalid(pointer: str, detail: str) -> ValidationFailed:
+    return ValidationFailed(errors=[{"in": "body", "pointer": pointer, "detail": detail, "type": "value_error"}])
+
+
+async def add_time_slot(
+    database: Database, experience_id: UUID, *, starts_at: datetime, ends_at: datetime, capacity: int
+) -> UUID:
+    """Add a departure. Raises ExperienceNotFound, or ValidationFailed when it would end before it starts."""
+    if ends_at <= starts_at:
+        raise _invalid("/ends_at", "must be after starts_at")
+    slot_id = new_id()
+    async with database.transaction("add_time_slot") as tx:
+        sold = await catalogue.experience(tx, experience_id)
+        if sold is None:
+            raise ExperienceNotFound
+        try:
+            sells_until = starts_at.astimezone(UTC) - timedelta(minutes=sold["cutoff_minutes"])
+        except OverflowError:
+            raise _invalid("/starts_at", "out of range") from None
+        slot = {
+            "id": slot_id,
+            "experience_id": experience_id,
+            "starts_at": starts_at,
+            "ends_at": ends_at,
+            "sells_until": sells_until,
+            "capacity": capacity,
+        }
+        await catalogue.add_time_slot(tx, slot)
+    return slot_id
+
+
+async def change_time_slot(database: Database, slot_id: UUID, *, capacity: int | None, status: str | None) -> None:
+    """Change how many seats there are, or whether the slot sells. Raises CapacityBelowTaken (409)."""
+    async with database.transaction("change_time_slot") as tx:
+        slot = await catalogue.lock_time_slot(tx, slot_id)
+        if slot is None:
+            raise TimeSlotNotFound
+        if slot["status"] == SlotStatus.CANCELLED:
+            raise SlotClosed("A cancelled slot stays cancelled.")
+        if capacity is not None and capacity < slot["taken"]:
+            raise CapacityBelowTaken(taken=slot["taken"])
+        changes = {"capacity": capacity, "status": status}
+        wanted = {name: value for name, value in changes.items() if value is not None}
+        if wanted:
+            await catalogue.change_time_slot(tx, slot_id, wanted)

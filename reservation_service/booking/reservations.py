@@ -1,0 +1,177 @@
+"""A booking from convert on: how it becomes pending, what the payment does to it, and how it ends."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from reservation_service.errors import (
+    HoldExpired,
+    HoldNotFound,
+    InvalidHoldStatus,
+    PaymentModeFixed,
+    ReservationNotFound,
+    SlotClosed,
+)
+from reservation_service.states import CONVERTED, BookingStatus
+from reservation_service.store import catalogue, reservations
+from reservation_service.store.reservations import Booking
+from shared.auth import Caller
+from shared.database import Database
+from shared.identifiers import derived_id
+from shared.payment_contract import PaymentStatus
+from shared.problems import IdempotencyKeyReused
+
+EXTERNAL_SCOPE = "bookings:external"
+CONVERT_ROUTE = "POST /v1/holds/{id}/convert"
+# No I, L, O, 0, 1: a reference is read over the telephone.
+_REFERENCE_ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
+_REFERENCE_LENGTH = 6
+
+Choose = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class ConvertRequest:
+    """POST /v1/holds/{id}/convert, checked for form."""
+
+    hold_id: UUID
+    key: str
+    fingerprint: bytes
+    customer: Mapping[str, str]
+    payment_mode: str
+
+
+def payment_id(booking: Booking) -> UUID:
+    """Return the payment's id: one per booking and generation, so that a retry is never a second payment."""
+    return derived_id(booking["id"], f"payment:{booking['generation']}")
+
+
+def pays_by_card(booking: Booking) -> bool:
+    """Tell whether the payment service has a part in this booking."""
+    return bool(booking["payment_mode"] == "stripe" and booking["total_minor"] > 0)
+
+
+def payment_status(booking: Booking) -> PaymentStatus:
+    """Return the payment's state as it was last told."""
+    if booking["payment_mode"] == "external":
+        return PaymentStatus.EXTERNAL
+    return PaymentStatus((booking["payment"] or {}).get("status", PaymentStatus.NONE))
+
+
+async def begin_conversion(
+    tx: AsyncConnection, caller: Caller, request: ConvertRequest, *, window_s: int, choose: Choose
+) -> tuple[Booking, bool]:
+    """Lock the caller's hold and make it pending if it is still theirs to convert.
+
+    Returns the booking as it was and whether this call made the transition. Raises the refusals of convert; a booking
+    that is pending, or past that, is no refusal: the same call is the only retry that a frontend needs.
+    """
+    booking = await reservations.lock_booking(tx, request.hold_id, caller=caller.subject)
+    if booking is None:
+        raise HoldNotFound
+    await _check_key(tx, caller, request)
+    status = BookingStatus(booking["status"])
+    if status in CONVERTED:
+        await _again(tx, booking, request)
+        return booking, False
+    if status is BookingStatus.RELEASED:
+        raise InvalidHoldStatus(hold_status=str(status))
+    if status is BookingStatus.EXPIRED or booking["due"]:
+        raise HoldExpired(next_calls={"create_hold": "/v1/holds"})
+    slot = await catalogue.share_slot(tx, booking["time_slot_id"])
+    if slot["status"] != "open" or slot["over"]:
+        raise SlotClosed
+    await reservations.move(
+        tx,
+        booking,
+        BookingStatus.PENDING,
+        reason="converted",
+        reference="".join(choose(_REFERENCE_ALPHABET) for _ in range(_REFERENCE_LENGTH)),
+        customer=dict(request.customer),
+        payment_mode=request.payment_mode,
+        pay_until=reservations.from_now(window_s),
+    )
+    return booking, True
+
+
+async def _check_key(tx: AsyncConnection, caller: Caller, request: ConvertRequest) -> None:
+    """The key of a convert stores no answer; it only detects that the body was changed under it."""
+    first = await reservations.remember_key(
+        tx,
+        caller=caller.subject,
+        route=CONVERT_ROUTE,
+        key=request.key,
+        booking_id=request.hold_id,
+        fingerprint=request.fingerprint,
+    )
+    if first != request.fingerprint:
+        raise IdempotencyKeyReused
+
+
+async def _again(tx: AsyncConnection, booking: Booking, request: ConvertRequest) -> None:
+    """A later convert of the same booking may correct the customer while pending, never how it is paid."""
+    if booking["payment_mode"] != request.payment_mode:
+        raise PaymentModeFixed
+    if booking["status"] == BookingStatus.PENDING and dict(booking["customer"]) != dict(request.customer):
+        await reservations.change(tx, booking["id"], customer=dict(request.customer))
+
+
+async def note_payment(tx: AsyncConnection, booking: Booking, told: Mapping[str, Any]) -> None:
+    """Keep what payment_service says of the payment, unless something newer, or another payment, is known.
+
+    `told` has the fields of a payment view or event; what it leaves out (the client secret) stays as it was.
+    """
+    if told["generation"] != booking["generation"] or told["version"] < booking["payment_version"]:
+        return
+    known = dict(booking["payment"] or {})
+    fresh = {name: value for name, value in told.items() if value is not None}
+    merged = {**known, **fresh, "decline_class": told.get("decline_class"), "last_error": None}
+    if merged != known:
+        await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
+
+
+async def note_setup_trouble(tx: AsyncConnection, booking: Booking, *, sent: bool, code: str, detail: str) -> None:
+    """Remember that the payment could not be set up, so that convert can say so; nothing is known to be wrong if sent."""
+    status = payment_status(booking) if sent else PaymentStatus.SETUP_FAILED
+    if status in {PaymentStatus.NONE, PaymentStatus.SETUP_FAILED}:
+        payment = {**(booking["payment"] or {}), "status": status, "last_error": {"code": code, "detail": detail}}
+        await reservations.change(tx, booking["id"], payment=payment)
+
+
+async def confirm(tx: AsyncConnection, booking: Booking) -> None:
+    """Make the booking final; cannot be refused, because its seats are pinned."""
+    if booking["status"] != BookingStatus.CONFIRMED:
+        await reservations.move(
+            tx, booking, BookingStatus.CONFIRMED, reason="paid", confirmed_at=reservations.from_now(0)
+        )
+
+
+async def give_up(tx: AsyncConnection, booking: Booking, *, asked: bool, reason: str) -> None:
+    """End a booking that never became final, and give its seats back at once."""
+    target = BookingStatus.CANCELLED if asked else BookingStatus.FAILED
+    if booking["status"] in {BookingStatus.PENDING, BookingStatus.NEEDS_ATTENTION}:
+        await reservations.move(tx, booking, target, reason=reason, failure_reason=reason)
+
+
+async def cancel(tx: AsyncConnection, booking: Booking, *, reason: str) -> None:
+    """Take back a confirmed booking; its seats can be sold again at once."""
+    if booking["status"] == BookingStatus.CONFIRMED:
+        await reservations.move(tx, booking, BookingStatus.CANCELLED, reason=reason)
+
+
+async def ask_for_attention(tx: AsyncConnection, booking: Booking, reason: str) -> None:
+    """Hand a booking to an operator, its seats as they are."""
+    if booking["status"] == BookingStatus.PENDING:
+        await reservations.move(tx, booking, BookingStatus.NEEDS_ATTENTION, reason=reason, failure_reason=reason)
+
+
+async def read_reservation(database: Database, caller: Caller, reservation_id: UUID) -> Booking:
+    """Return a caller's own reservation. Raises ReservationNotFound also for a hold that was never converted."""
+    async with database.reading() as connection:
+        booking = await reservations.booking(connection, reservation_id, caller=caller.subject)
+    if booking is None or booking["status"] not in CONVERTED:
+        raise ReservationNotFound
+    return booking

@@ -1,0 +1,1 @@
+"""The systems this service calls, each behind one file."""

@@ -1,0 +1,88 @@
+"""Every refusal of this service: its status, its code, and what to do about it.
+
+Problem
+├── ExperienceNotFound, TimeSlotNotFound, HoldNotFound, ReservationNotFound, SagaNotFound    404
+├── SlotUnavailable, SlotClosed, InvalidHoldStatus, TooManyActiveHolds, ...                  409
+├── HoldExpired                                                                              410
+├── PartySizeInvalid, AmountTooSmall, DiscountInvalid                                        422
+└── SlotBusy                                                                                 503
+"""
+
+from shared.problems import NotFound, Problem
+
+
+class ExperienceNotFound(NotFound):
+    code, title = "EXPERIENCE_NOT_FOUND", "There is no such experience"
+
+
+class TimeSlotNotFound(NotFound):
+    code, title = "TIME_SLOT_NOT_FOUND", "There is no such time slot"
+
+
+class HoldNotFound(NotFound):
+    code, title = "HOLD_NOT_FOUND", "There is no such hold"
+
+
+class ReservationNotFound(NotFound):
+    code, title = "RESERVATION_NOT_FOUND", "There is no such reservation"
+
+
+class SagaNotFound(NotFound):
+    code, title = "SAGA_NOT_FOUND", "There is no such saga"
+
+
+class FlagNotFound(NotFound):
+    code, title = "FLAG_NOT_FOUND", "There is no such flag"
+
+
+class SlotUnavailable(Problem):
+    status, code, title = 409, "SLOT_UNAVAILABLE", "Not enough seats are free; `available` says how many are"
+
+
+class SlotClosed(Problem):
+    status, code, title = 409, "SLOT_CLOSED", "This time slot is not for sale (any more)"
+
+
+class PartySizeInvalid(Problem):
+    status, code, title = 422, "PARTY_SIZE_INVALID", "This party is too large, or too small, for this experience"
+
+
+class AmountTooSmall(Problem):
+    status, code, title = 422, "AMOUNT_TOO_SMALL", "The total is below what can be paid by card"
+
+
+class DiscountInvalid(Problem):
+    status, code, title = 422, "DISCOUNT_INVALID", "This discount code is not valid here"
+
+
+class TooManyActiveHolds(Problem):
+    status, code, title = 409, "TOO_MANY_ACTIVE_HOLDS", "Convert or release one of your holds first"
+
+
+class SlotBusy(Problem):
+    status, code, title = 503, "SLOT_BUSY", "Many people want this slot right now; nothing was done, ask again"
+    retryable = True
+
+
+class HoldExpired(Problem):
+    status, code, title = 410, "HOLD_EXPIRED", "The hold has expired; POST the hold again with the same key to renew it"
+
+
+class InvalidHoldStatus(Problem):
+    status, code, title = 409, "INVALID_HOLD_STATUS", "A hold in this status cannot do that"
+
+
+class HoldExtensionLimit(Problem):
+    status, code, title = 409, "HOLD_EXTENSION_LIMIT", "This hold cannot be extended any further"
+
+
+class PaymentModeFixed(Problem):
+    status, code, title = 409, "PAYMENT_MODE_FIXED", "How this booking is paid was chosen when it was converted"
+
+
+class CapacityBelowTaken(Problem):
+    status, code, title = 409, "CAPACITY_BELOW_TAKEN", "More seats than that are already taken"
+
+
+class AmountTooLarge(Problem):
+    status, code, title = 422, "AMOUNT_TOO_LARGE", "The total is above what can be paid by card"

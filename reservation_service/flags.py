@@ -1,0 +1,21 @@
+"""Every feature flag of this service: off changes comfort and recovery time, never whether seats and money are right."""
+
+from shared.flags import Flag
+
+SMART_IDEMPOTENCY = "smart_idempotency"
+SAGA_ORCHESTRATION = "saga_orchestration"
+HOLD_CLEANUP = "hold_cleanup"
+SIGNED_INTERNAL_CALLS = "signed_internal_calls"
+
+FLAGS = (
+    Flag(SMART_IDEMPOTENCY, off_means="an expired or failed hold replays as it was, instead of being renewed"),
+    Flag(
+        SAGA_ORCHESTRATION,
+        off_means="same journal, but forward steps are driven by requests and webhooks only; deadlines and unwinding run",
+    ),
+    Flag(HOLD_CLEANUP, off_means="no sweeper; expired seats are still free on demand"),
+    Flag(SIGNED_INTERNAL_CALLS, off_means="a shared bearer secret instead of signatures, never anonymous"),
+)
+
+FROZEN_WITH_SAGA = (SAGA_ORCHESTRATION,)
+"""Flags that a saga keeps as they were when it started."""

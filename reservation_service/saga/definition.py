@@ -1,0 +1,108 @@
+"""The words a saga is written in: Step, Pause, Saga. Pure data; the engine gives them life."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from reservation_service.store.reservations import Booking
+from reservation_service.store.saga_log import SagaRow
+from shared.payment_contract import PaymentView
+
+
+class Event(StrEnum):
+    """What a journal line can say of a step. Only `started` may be the last word after a crash."""
+
+    STARTED = "started"
+    DONE = "done"
+    REFUSED = "refused"
+    NOT_SENT = "not_sent"
+    UNKNOWN = "unknown"
+    TOO_LATE = "too_late"
+    STUCK = "stuck"
+
+
+class Verdict(StrEnum):
+    """What a pause says when it is asked whether it is over."""
+
+    PASSED = "passed"
+    WAITING = "waiting"
+    TIME_IS_UP = "time_is_up"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an outside call: an event for the journal, and how the payment stands as far as it was told."""
+
+    event: Event
+    payment: PaymentView | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    retry_after_s: float | None = None
+
+
+LocalAct = Callable[[AsyncConnection, Booking, SagaRow], Awaitable[None]]
+RemoteAct = Callable[[Booking], Awaitable[Result]]
+
+
+@dataclass(frozen=True)
+class LocalStep:
+    """Takes effect in our database, in the very transaction that writes the journal: it happened, or it did not."""
+
+    name: str
+    do: LocalAct
+    undo: LocalAct
+    refused_because: str
+    where: str = "our database"
+
+
+@dataclass(frozen=True)
+class RemoteStep:
+    """Takes effect elsewhere: journalled before and after. `only_if` tells whether this booking needs it at all.
+
+    Before the pivot a step may be overtaken by the deadline; from the pivot on there is only forward.
+    """
+
+    name: str
+    do: RemoteAct
+    undo: RemoteAct
+    refused_because: str
+    where: str
+    only_if: Callable[[Booking], bool]
+    pivot: bool = False
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A wait with a deadline for something that others do; `ask` goes and looks instead of waiting to be told."""
+
+    name: str
+    verdict: Callable[[Booking], Verdict]
+    ask: RemoteAct
+    refused_because: str
+    where: str
+
+
+Step = LocalStep | RemoteStep
+Part = LocalStep | RemoteStep | Pause
+
+
+@dataclass(frozen=True)
+class Saga:
+    """A straight line of parts. Their names are keys of the journal: never renamed, only added."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    def render_table(self) -> str:
+        """Return the line as the Markdown table that the docs show."""
+        rows = ["| step | takes effect in | undone by | may be refused because |", "|---|---|---|---|"]
+        for part in self.parts:
+            if isinstance(part, Pause):
+                rows.append(
+                    f"| *pause: {part.name}* | {part.where} | (a wait with a deadline) | {part.refused_because} |"
+                )
+            else:
+                rows.append(f"| `{part.name}` | {part.where} | `{part.undo.__name__}` | {part.refused_because} |")
+        return "\n".join(rows) + "\n"

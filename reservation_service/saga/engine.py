@@ -1,0 +1,250 @@
+"""Gives sagas life: starts them, goes on with them after a message, a pause or a crash, and never lets one lie.
+
+There is no recovery mode. A live saga is leased or falls due; whoever finds it due claims it and goes on from its
+journal. Between two outside calls everything happens in one transaction (`saga.settling`).
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from reservation_service.booking.reservations import Choose, ConvertRequest, begin_conversion, note_payment
+from reservation_service.errors import HoldNotFound
+from reservation_service.flags import FROZEN_WITH_SAGA
+from reservation_service.metrics import Metrics
+from reservation_service.saga.definition import Result, Saga
+from reservation_service.saga.journal import Journal
+from reservation_service.saga.settling import Call, Report, Settling
+from reservation_service.settings import ReservationSettings
+from reservation_service.store import reservations, saga_log
+from reservation_service.store.reservations import Booking
+from reservation_service.store.saga_log import SagaRow
+from shared.auth import Caller
+from shared.clock import Clock
+from shared.database import Database
+from shared.flags import Snapshot
+from shared.identifiers import new_id
+from shared.payment_contract import PaymentEvent
+
+log = structlog.get_logger()
+
+_REFERENCE_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A leased saga and the call that it makes next; the lease's epoch fences everything this worker writes."""
+
+    row: SagaRow
+    call: Call
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a convert call came to: the booking as it stands now, and whether this call made the transition."""
+
+    booking: Booking
+    begun: bool
+
+
+class Engine:
+    """Runs every saga of one process; any number of processes may run beside it."""
+
+    def __init__(
+        self,
+        database: Database,
+        saga: Saga,
+        settings: ReservationSettings,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        choose: Choose = secrets.choice,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._database = database
+        self._saga = saga
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._choose = choose
+        self._uniform = uniform
+        self._running: set[asyncio.Task[None]] = set()
+        metrics.sagas_live.set_function(lambda: len(self._running))
+
+    # what others call
+
+    async def convert(self, caller: Caller, request: ConvertRequest, flags: Snapshot) -> Conversion:
+        """Start the saga of a hold, or drive on the one it has, and say how the booking stands within the budget.
+
+        Raises the refusals of POST /v1/holds/{id}/convert. A step that takes longer goes on after the answer.
+        """
+        begun, turn, saga_id = await self._start(caller, request, flags)
+        work = self._run(turn) if turn else self.advance(saga_id) if saga_id else None
+        if work is not None:
+            await asyncio.wait({self._spawn(work)}, timeout=self._settings.convert_budget_s)
+        async with self._database.reading() as connection:
+            booking = await reservations.booking(connection, request.hold_id)
+        if booking is None:
+            raise HoldNotFound
+        return Conversion(booking, begun)
+
+    async def signal(self, event: PaymentEvent) -> bool:
+        """Store what payment_service tells, commit, and let the saga act on it after the answer has left.
+
+        False when this was known already, is older than what is known, or belongs to no booking of ours.
+        """
+        async with self._database.transaction("payment_signal") as tx:
+            live = await saga_log.live_saga_of(tx, event.reservation_id)
+            if live is not None:
+                await saga_log.wake(tx, live["id"])  # its row first: locks go saga, booking, slot
+            booking = await reservations.lock_booking(tx, event.reservation_id)
+            if booking is None:
+                return False
+            applied = await self._store_signal(tx, booking, event)
+        if applied and live is not None and len(self._running) < self._settings.saga_batch_size:
+            self._spawn(self.advance(live["id"]))
+        return applied
+
+    async def _store_signal(self, tx: AsyncConnection, booking: Booking, event: PaymentEvent) -> bool:
+        body = event.model_dump(mode="json")
+        is_new = await saga_log.store_signal(
+            tx,
+            payment_id=event.payment_id,
+            version=event.version,
+            reservation_id=event.reservation_id,
+            generation=event.generation,
+            body=body,
+        )
+        current = event.generation == booking["generation"] and event.version > booking["payment_version"]
+        if is_new and current:
+            told = {name: value for name, value in body.items() if name not in {"payment_id", "occurred_at"}}
+            await note_payment(tx, booking, told | {"id": body["payment_id"]})
+        return is_new and current
+
+    async def advance(self, saga_id: UUID) -> None:
+        """Go on with one saga now, unless somebody else is on it or it has nothing left to do."""
+        async with self._database.transaction("claim_saga") as tx:
+            row = await saga_log.claim(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
+            call = await self._settle(tx, row, None) if row else None
+        if row and call:
+            await self._run(Turn(row, call))
+
+    async def run_due(self) -> int:
+        """Claim sagas that fell due (a pause is over, a retry is due, a worker died) and go on with them."""
+        room = self._settings.saga_batch_size - len(self._running)
+        if room <= 0:
+            return 0
+        async with self._database.transaction("claim_due_sagas") as tx:
+            rows = await saga_log.claim_batch(tx, limit=room, lease_s=self._settings.saga_lease_seconds)
+        for row in rows:
+            self._spawn(self._resume(row))
+        return len(rows)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let running sagas come to rest; one that does not in time is taken over when its lease runs out."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout_s)
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    # how it goes on
+
+    async def _start(
+        self, caller: Caller, request: ConvertRequest, flags: Snapshot
+    ) -> tuple[bool, Turn | None, UUID | None]:
+        for attempt in range(_REFERENCE_TRIES):
+            try:
+                return await self._try_to_start(caller, request, flags)
+            except IntegrityError:
+                if attempt == _REFERENCE_TRIES - 1:
+                    raise  # a reference was drawn that exists: draw again
+        raise AssertionError("unreachable")
+
+    async def _try_to_start(
+        self, caller: Caller, request: ConvertRequest, flags: Snapshot
+    ) -> tuple[bool, Turn | None, UUID | None]:
+        async with self._database.transaction("start_saga") as tx:
+            booking, begun = await begin_conversion(
+                tx, caller, request, window_s=self._settings.payment_window_seconds, choose=self._choose
+            )
+            if not begun:
+                live = await saga_log.live_saga_of(tx, booking["id"])
+                return False, None, live["id"] if live else None
+            row = await saga_log.create(
+                tx,
+                saga_id=new_id(),
+                reservation_id=booking["id"],
+                generation=booking["generation"],
+                flags=flags.frozen(FROZEN_WITH_SAGA),
+                lease_s=self._settings.saga_lease_seconds,
+            )
+            call = await self._settle(tx, row, None)
+        self._moved("pending")
+        return True, Turn(row, call) if call else None, None
+
+    async def _resume(self, row: SagaRow) -> None:
+        async with self._database.transaction("resume_saga") as tx:
+            locked = await saga_log.lock(tx, row["id"], row["lease_epoch"], lease_s=self._settings.saga_lease_seconds)
+            call = await self._settle(tx, locked, None, by_itself=True) if locked else None
+        if call:
+            await self._run(Turn(row, call))
+
+    async def _run(self, turn: Turn) -> None:
+        """Make calls and take in what they bring, until the saga rests, ends, or belongs to another worker."""
+        call: Call | None = turn.call
+        while call is not None:
+            report = Report(call, await self._make(call))
+            async with self._database.transaction("saga_progress") as tx:
+                row = await saga_log.lock(
+                    tx, turn.row["id"], turn.row["lease_epoch"], lease_s=self._settings.saga_lease_seconds
+                )
+                call = await self._settle(tx, row, report) if row else None
+
+    async def _make(self, call: Call) -> Result:
+        started = self._clock.monotonic()
+        result = await call.act(call.booking)
+        took_s = self._clock.monotonic() - started
+        self._metrics.saga_steps.labels(call.step, call.direction, result.event).observe(took_s)
+        return result
+
+    async def _settle(
+        self, tx: AsyncConnection, row: SagaRow, report: Report | None, *, by_itself: bool = False
+    ) -> Call | None:
+        journal = Journal.of(await saga_log.lines(tx, row["id"]))
+        if self._is_foreign(journal):
+            await saga_log.rest(tx, row["id"], row["lease_epoch"], due_in_s=self._settings.saga_backoff_max_s)
+            return None
+        booking = await reservations.lock_booking(tx, row["reservation_id"])
+        if booking is None:
+            raise HoldNotFound
+        settling = Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._moved)
+        return await settling.settle(report, by_itself=by_itself)
+
+    def _moved(self, status: str) -> None:
+        self._metrics.bookings.labels(status).inc()
+
+    def _is_foreign(self, journal: Journal) -> bool:
+        """A step that this release does not know belongs to a newer one: leave the saga to it."""
+        known = {part.name for part in self._saga.parts}
+        return any(line.step not in known for line in journal.lines)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            # The lease runs out and the saga falls due again: nothing is lost, but somebody should know.
+            log.warning("saga_turn_failed", error=type(error).__name__, exc_info=error)

@@ -1,0 +1,133 @@
+"""The acts of the page: four forward, four back, and one look at how the payment stands."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from reservation_service.booking import reservations as booking_moves
+from reservation_service.booking.reservations import payment_id, payment_status, pays_by_card
+from reservation_service.clients.payments import PaymentsClient
+from reservation_service.saga.definition import Event, Result, Verdict
+from reservation_service.store.reservations import Booking
+from reservation_service.store.saga_log import SagaRow
+from shared.crashpoints import external_call
+from shared.identifiers import derived_id
+from shared.payment_contract import (
+    CancelPayment,
+    CreatePayment,
+    Outcome,
+    PaymentAnswer,
+    PaymentStatus,
+    PaymentView,
+    RefundPayment,
+)
+
+_MONEY_IS_SECURED = frozenset(
+    {PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED, PaymentStatus.DISPUTED, PaymentStatus.PARTIALLY_REFUNDED}
+)
+_EVENTS = {
+    Outcome.OK: Event.DONE,
+    Outcome.DECLINED: Event.REFUSED,
+    Outcome.NOT_SENT: Event.NOT_SENT,
+    Outcome.UNKNOWN: Event.UNKNOWN,
+    Outcome.TOO_LATE: Event.TOO_LATE,
+}
+
+
+class Steps:
+    """What the acts need. Local acts run in the engine's transaction; outside acts run with none open."""
+
+    def __init__(self, payments: PaymentsClient, *, async_payment_max_s: float) -> None:
+        self._payments = payments
+        self._async_payment_max_s = async_payment_max_s
+
+    # our database
+
+    async def create_hold(self, _tx: AsyncConnection, _booking: Booking, _saga: SagaRow) -> None:
+        """Adopt the hold the guest has: converting pinned its seats in the transaction that started this saga."""
+
+    async def release_hold(self, tx: AsyncConnection, booking: Booking, saga: SagaRow) -> None:
+        because = saga["unwinding_because"] or "refused"
+        await booking_moves.give_up(tx, booking, asked=because == "asked", reason=because)
+
+    async def confirm_reservation(self, tx: AsyncConnection, booking: Booking, _saga: SagaRow) -> None:
+        await booking_moves.confirm(tx, booking)
+
+    async def cancel_reservation(self, tx: AsyncConnection, booking: Booking, saga: SagaRow) -> None:
+        await booking_moves.cancel(tx, booking, reason=saga["unwinding_because"] or "asked")
+
+    # payment service
+
+    async def create_payment_intent(self, booking: Booking) -> Result:
+        wanted = CreatePayment(
+            payment_id=payment_id(booking),
+            reservation_id=booking["id"],
+            generation=booking["generation"],
+            amount=booking["total_minor"],
+            currency=booking["currency"],
+            capture_method=booking["capture_method"],
+        )
+        async with external_call("create_payment_intent"):
+            answer = await self._payments.create(wanted)
+        return _checked(booking, answer)
+
+    async def cancel_payment_intent(self, booking: Booking) -> Result:
+        body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"])
+        async with external_call("cancel_payment_intent"):
+            answer = await self._payments.cancel(payment_id(booking), body)
+        return _result(answer)
+
+    async def ask_payment(self, booking: Booking) -> Result:
+        async with external_call("ask_payment"):
+            answer = await self._payments.get(payment_id(booking))
+        return _checked(booking, answer)
+
+    async def capture_payment(self, booking: Booking) -> Result:
+        async with external_call("capture_payment"):
+            answer = await self._payments.capture(payment_id(booking))
+        result = _checked(booking, answer)
+        if result.event is Event.DONE and (answer.payment is None or answer.payment.captured != booking["total_minor"]):
+            return Result(Event.STUCK, answer.payment, {"code": "amount_mismatch"})
+        return result
+
+    async def refund_payment(self, booking: Booking) -> Result:
+        """Give back what was captured; when nothing was, there is nothing to give back."""
+        asked = await self.ask_payment(booking)
+        if asked.event is not Event.DONE or asked.payment is None:
+            return asked
+        owed = asked.payment.captured - asked.payment.refunded
+        if owed <= 0:
+            return Result(Event.DONE, asked.payment)
+        body = RefundPayment(refund_id=derived_id(payment_id(booking), "refund:full"), amount=owed)
+        async with external_call("refund_payment"):
+            answer = await self._payments.refund(payment_id(booking), body)
+        return _result(answer)
+
+    # the guest's bank
+
+    def payment_authorized(self, booking: Booking) -> Verdict:
+        """Judge the wait by what was last told, and by the database's clock."""
+        status = payment_status(booking)
+        if not pays_by_card(booking) or status in _MONEY_IS_SECURED:
+            return Verdict.PASSED
+        if status is PaymentStatus.CANCELED:
+            return Verdict.TIME_IS_UP
+        patience_s = self._async_payment_max_s if status is PaymentStatus.PROCESSING else 0.0
+        return Verdict.WAITING if float(booking["seconds_left"]) + patience_s > 0 else Verdict.TIME_IS_UP
+
+
+def _result(answer: PaymentAnswer) -> Result:
+    detail = answer.error.model_dump(exclude_none=True) if answer.error else {}
+    retry_after_ms = answer.error.retry_after_ms if answer.error else None
+    retry_after_s = None if retry_after_ms is None else retry_after_ms / 1000
+    return Result(_EVENTS[answer.outcome], answer.payment, detail, retry_after_s)
+
+
+def _checked(booking: Booking, answer: PaymentAnswer) -> Result:
+    """Never go on with a payment of another amount, currency or booking than ours: a person must look at it."""
+    if answer.payment is not None and not _is_ours(booking, answer.payment):
+        return Result(Event.STUCK, None, {"code": "amount_mismatch"})
+    return _result(answer)
+
+
+def _is_ours(booking: Booking, payment: PaymentView) -> bool:
+    ours = (booking["id"], booking["total_minor"], booking["currency"])
+    return ours == (payment.reservation_id, payment.amount, payment.currency)

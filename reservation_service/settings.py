@@ -1,0 +1,43 @@
+"""Every knob of the reservation service: unit in the name, default, and why."""
+
+from pydantic import Field, SecretStr
+
+from shared.settings import SharedSettings
+
+
+class ReservationSettings(SharedSettings):
+    """Read from the environment; the full list with what each does is docs/reference/settings.md."""
+
+    reservation_database_url: SecretStr = Field(description="postgresql+asyncpg://...")
+    reservation_port: int = Field(8000, ge=1, le=65535)
+    payment_service_url: str = Field("http://127.0.0.1:8001", description="where payment_service listens")
+    guest_token_secret: SecretStr = Field(
+        description="HS256 secret of anonymous customers' tokens, used for nothing else"
+    )
+    guest_token_days: int = Field(30, ge=1)
+
+    hold_ttl_seconds: int = Field(600, ge=1, le=1800, description="how long a hold lasts unless the experience says so")
+    hold_lifetime_max_seconds: int = Field(1800, ge=1, description="no extension keeps a hold longer than this")
+    hold_extensions_max: int = Field(2, ge=0)
+    max_active_holds: int = Field(5, ge=1, description="per customer; soft across processes")
+    slot_full_retry_rounds: int = Field(
+        1, ge=0, description="how often a full slot's due holds are swept before saying no"
+    )
+
+    payment_window_seconds: int = Field(900, ge=1, description="how long a pending booking keeps its seats unpaid")
+    unknown_grace_seconds: int = Field(
+        600, ge=0, description="how much longer, while an unknown payment is asked about"
+    )
+    async_payment_max_seconds: int = Field(0, ge=0, description="how long past that a payment may stay `processing`")
+    convert_budget_s: float = Field(11.0, gt=0, description="convert answers `processing` by then")
+    internal_call_timeout_s: float = Field(10.0, gt=0, description="one call to payment_service")
+
+    saga_lease_seconds: float = Field(45.0, gt=0, description="longer than everything one step may wait for")
+    saga_poll_seconds: float = Field(1.0, gt=0, description="how often sagas that fell due are looked for")
+    saga_batch_size: int = Field(20, ge=1)
+    saga_attempts_max: int = Field(50, ge=1, description="a step that failed this often in a row needs attention")
+    saga_backoff_max_s: float = Field(30.0, gt=0, description="the longest wait between two tries of one step")
+
+    sweep_interval_seconds: float = Field(5.0, gt=0)
+    sweep_batch_size: int = Field(100, ge=1)
+    flags_refresh_seconds: float = Field(1.0, gt=0)

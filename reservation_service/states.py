@@ -1,0 +1,96 @@
+"""What may happen when: the statuses of a booking and of a saga, their legal moves, and who owns each status.
+
+One booking has one row and one id from hold to refund. Exactly one party makes the next move of each status, so the
+sweeper can never free a seat that is being paid for. Imports nothing of ours.
+"""
+
+from enum import StrEnum
+
+
+class BookingStatus(StrEnum):
+    """The status of the row that is a hold first and a reservation later."""
+
+    HELD = "held"
+    EXPIRED = "expired"
+    RELEASED = "released"
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    NEEDS_ATTENTION = "needs_attention"
+
+
+OWNERS: dict[BookingStatus, str] = {
+    BookingStatus.HELD: "the guest, else the sweeper",
+    BookingStatus.EXPIRED: "nobody",
+    BookingStatus.RELEASED: "nobody",
+    BookingStatus.PENDING: "its saga",
+    BookingStatus.CONFIRMED: "the guest or an operator (cancel)",
+    BookingStatus.FAILED: "nobody (late money may rebook)",
+    BookingStatus.CANCELLED: "nobody",
+    BookingStatus.NEEDS_ATTENTION: "an operator",
+}
+
+LEGAL_MOVES: dict[BookingStatus, frozenset[BookingStatus]] = {
+    BookingStatus.HELD: frozenset({BookingStatus.PENDING, BookingStatus.EXPIRED, BookingStatus.RELEASED}),
+    BookingStatus.EXPIRED: frozenset(),
+    BookingStatus.RELEASED: frozenset(),
+    BookingStatus.PENDING: frozenset(
+        {BookingStatus.CONFIRMED, BookingStatus.CANCELLED, BookingStatus.FAILED, BookingStatus.NEEDS_ATTENTION}
+    ),
+    BookingStatus.CONFIRMED: frozenset({BookingStatus.CANCELLED}),
+    BookingStatus.FAILED: frozenset({BookingStatus.PENDING}),
+    BookingStatus.CANCELLED: frozenset(),
+    BookingStatus.NEEDS_ATTENTION: frozenset(
+        {BookingStatus.PENDING, BookingStatus.CONFIRMED, BookingStatus.CANCELLED, BookingStatus.FAILED}
+    ),
+}
+
+PINNED = frozenset({BookingStatus.HELD, BookingStatus.PENDING, BookingStatus.CONFIRMED})
+"""Statuses whose seats are always in the slot's `taken`; `needs_attention` is as `seats_pinned` says."""
+
+CONVERTED = frozenset(BookingStatus) - {BookingStatus.HELD, BookingStatus.EXPIRED, BookingStatus.RELEASED}
+"""Statuses of a booking that is a reservation; before them, GET of the reservation answers 404."""
+
+
+class ReleasedBy(StrEnum):
+    """Who gave a hold back; only what a guest gave back stays given back under the same idempotency key."""
+
+    GUEST = "guest"
+    SYSTEM = "system"
+    OPERATOR = "operator"
+
+
+class SlotStatus(StrEnum):
+    """Whether a time slot sells."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    CANCELLED = "cancelled"
+
+
+class SagaStatus(StrEnum):
+    """Where a saga stands; `running`, `waiting` and `unwinding` are live."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    UNWINDING = "unwinding"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    NEEDS_ATTENTION = "needs_attention"
+
+
+LIVE_SAGA = frozenset({SagaStatus.RUNNING, SagaStatus.WAITING, SagaStatus.UNWINDING})
+
+LEGAL_SAGA_MOVES: dict[SagaStatus, frozenset[SagaStatus]] = {
+    SagaStatus.RUNNING: frozenset(
+        {SagaStatus.WAITING, SagaStatus.UNWINDING, SagaStatus.COMPLETED, SagaStatus.NEEDS_ATTENTION}
+    ),
+    SagaStatus.WAITING: frozenset({SagaStatus.RUNNING, SagaStatus.UNWINDING}),
+    SagaStatus.UNWINDING: frozenset({SagaStatus.COMPENSATED, SagaStatus.RUNNING, SagaStatus.NEEDS_ATTENTION}),
+    SagaStatus.COMPLETED: frozenset({SagaStatus.UNWINDING}),
+    SagaStatus.COMPENSATED: frozenset(),
+    SagaStatus.NEEDS_ATTENTION: frozenset(
+        {SagaStatus.RUNNING, SagaStatus.UNWINDING, SagaStatus.COMPLETED, SagaStatus.COMPENSATED}
+    ),
+}

@@ -1,0 +1,1 @@
+"""All SQL of this service; behaviours open a transaction and call these functions in it."""

@@ -1,0 +1,143 @@
+"""Rows of bookings: read them, lock them, and move them along the legal edges, seats included."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, and_, extract, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import ColumnElement, Select
+
+from reservation_service.states import LEGAL_MOVES, PINNED, BookingStatus
+from reservation_service.store.slots import give_back_seats
+from reservation_service.store.tables import idempotency, reservation_events, reservations
+from shared.problems import current_trace_id
+
+Booking = RowMapping
+
+
+class IllegalMove(RuntimeError):
+    """A bug: somebody tried to move a booking along an edge that does not exist."""
+
+
+def _bookings() -> Select[Any]:
+    """Select rows with what only the database's clock may judge."""
+    ends = func.coalesce(reservations.c.pay_until, reservations.c.expires_at)
+    return select(
+        reservations,
+        (reservations.c.expires_at <= func.clock_timestamp()).label("due"),
+        extract("epoch", ends - func.clock_timestamp()).label("seconds_left"),
+    )
+
+
+async def booking(connection: AsyncConnection, booking_id: UUID, *, caller: str | None = None) -> Booking | None:
+    """Return a booking; with `caller`, only if it is theirs."""
+    found = await connection.execute(_bookings().where(_is(booking_id, caller)))
+    row: Booking | None = found.mappings().one_or_none()
+    return row
+
+
+async def lock_booking(tx: AsyncConnection, booking_id: UUID, *, caller: str | None = None) -> Booking | None:
+    """Lock a booking for a move; no transaction that holds a slot's lock may wait here."""
+    query = _bookings().where(_is(booking_id, caller)).with_for_update(of=reservations)
+    row: Booking | None = (await tx.execute(query)).mappings().one_or_none()
+    return row
+
+
+def _is(booking_id: UUID, caller: str | None) -> ColumnElement[bool]:
+    if caller is None:
+        return reservations.c.id == booking_id
+    return and_(reservations.c.id == booking_id, reservations.c.caller == caller)
+
+
+async def page(
+    connection: AsyncConnection, *, caller: str | None, statuses: Sequence[str], limit: int, after: UUID | None
+) -> Sequence[Booking]:
+    """Return bookings in these statuses, newest first."""
+    query = _bookings().where(reservations.c.status.in_(statuses)).order_by(reservations.c.id.desc()).limit(limit)
+    if caller is not None:
+        query = query.where(reservations.c.caller == caller)
+    if after is not None:
+        query = query.where(reservations.c.id < after)
+    rows: Sequence[Booking] = (await connection.execute(query)).mappings().all()
+    return rows
+
+
+async def move(tx: AsyncConnection, row: Booking, to: BookingStatus, *, reason: str, **values: Any) -> None:
+    """Move a locked booking to another status, give its seats back if it no longer owns them, and write it down.
+
+    Raises IllegalMove for an edge that `states.LEGAL_MOVES` does not have.
+    """
+    if to not in LEGAL_MOVES[BookingStatus(row["status"])]:
+        raise IllegalMove(f"{row['status']} -> {to}")
+    pinned = to in PINNED or (to is BookingStatus.NEEDS_ATTENTION and row["seats_pinned"])
+    await tx.execute(
+        update(reservations)
+        .where(reservations.c.id == row["id"])
+        .values(status=to, seats_pinned=pinned, version=reservations.c.version + 1, **values)
+    )
+    if row["seats_pinned"] and not pinned:
+        await give_back_seats(tx, row["time_slot_id"], row["seats"])
+    await tx.execute(
+        insert(reservation_events).values(
+            reservation_id=row["id"],
+            from_status=row["status"],
+            to_status=to,
+            reason=reason,
+            trace_id=current_trace_id(),
+        )
+    )
+
+
+async def change(tx: AsyncConnection, booking_id: UUID, **values: Any) -> None:
+    """Change what is not a status (customer, payment, expiry); the version grows."""
+    await tx.execute(
+        update(reservations).where(reservations.c.id == booking_id).values(**values, version=reservations.c.version + 1)
+    )
+
+
+def from_now(seconds: float) -> ColumnElement[Any]:
+    """Return the instant `seconds` from now, by the database's clock."""
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def extended_expiry(seconds: int, lifetime_max_s: int) -> ColumnElement[Any]:
+    """Return the later of now + `seconds` and the present expiry, but never beyond the longest lifetime."""
+    wanted = from_now(seconds)
+    longest = reservations.c.created_at + func.make_interval(0, 0, 0, 0, 0, 0, lifetime_max_s)
+    latest = func.greatest(reservations.c.expires_at, func.least(wanted, longest))
+    return func.date_trunc("milliseconds", latest)
+
+
+async def known_key(connection: AsyncConnection, *, caller: str, route: str, key: str) -> RowMapping | None:
+    """Return what a caller's key stands for on a route, or None."""
+    found = await connection.execute(
+        select(idempotency.c.hold_id, idempotency.c.fingerprint).where(
+            idempotency.c.caller == caller, idempotency.c.route == route, idempotency.c.key == key
+        )
+    )
+    return found.mappings().one_or_none()
+
+
+async def remember_key(
+    tx: AsyncConnection, *, caller: str, route: str, key: str, booking_id: UUID, fingerprint: bytes
+) -> bytes:
+    """Store a key with the fingerprint of its request, and return the fingerprint that counts: the first one."""
+    stored = await tx.execute(
+        upsert(idempotency)
+        .values(caller=caller, route=route, key=key, hold_id=booking_id, fingerprint=fingerprint)
+        .on_conflict_do_update(index_elements=["caller", "route", "key"], set_={"created_at": idempotency.c.created_at})
+        .returning(idempotency.c.fingerprint)
+    )
+    return bytes(stored.scalar_one())
+
+
+async def events(connection: AsyncConnection, booking_id: UUID) -> Sequence[RowMapping]:
+    """Return every status change of a booking, in order."""
+    found = await connection.execute(
+        select(reservation_events)
+        .where(reservation_events.c.reservation_id == booking_id)
+        .order_by(reservation_events.c.id)
+    )
+    return found.mappings().all()

@@ -1,0 +1,146 @@
+"""The journal of sagas: what was started, what came of it; enough to go on from after any crash."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from reservation_service.states import LIVE_SAGA, SagaStatus
+from reservation_service.store.tables import payment_signals, saga_log, sagas
+from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, still_mine
+from shared.problems import current_trace_id
+
+SagaRow = RowMapping
+
+
+async def create(
+    tx: AsyncConnection,
+    *,
+    saga_id: UUID,
+    reservation_id: UUID,
+    generation: int,
+    flags: Mapping[str, bool],
+    lease_s: float,
+) -> SagaRow:
+    """Create a saga that this process leases from its first moment (epoch 1)."""
+    lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+    created = await tx.execute(
+        insert(sagas)
+        .values(
+            id=saga_id,
+            reservation_id=reservation_id,
+            status=SagaStatus.RUNNING,
+            generation=generation,
+            flags=dict(flags),
+            trace_id=current_trace_id(),
+            due_at=func.clock_timestamp(),
+            lease_until=lease_until,
+            lease_epoch=1,
+            attempts=1,
+        )
+        .returning(sagas)
+    )
+    row: SagaRow = created.mappings().one()
+    return row
+
+
+async def append(
+    tx: AsyncConnection, row: SagaRow, step: str, direction: str, event: str, *, detail: Any = None
+) -> None:
+    """Write one line of the journal; the caller has locked the saga's row under its lease."""
+    await tx.execute(
+        insert(saga_log).values(
+            saga_id=row["id"], step=step, direction=direction, event=event, detail=detail, epoch=row["lease_epoch"]
+        )
+    )
+
+
+async def lines(connection: AsyncConnection, saga_id: UUID) -> Sequence[RowMapping]:
+    """Return the journal of a saga, in order."""
+    found = await connection.execute(select(saga_log).where(saga_log.c.saga_id == saga_id).order_by(saga_log.c.id))
+    return found.mappings().all()
+
+
+async def saga(connection: AsyncConnection, saga_id: UUID) -> SagaRow | None:
+    return (await connection.execute(select(sagas).where(sagas.c.id == saga_id))).mappings().one_or_none()
+
+
+async def live_saga_of(connection: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
+    """Return the one saga of a booking that still has something to do, or None."""
+    found = await connection.execute(
+        select(sagas).where(sagas.c.reservation_id == reservation_id, sagas.c.status.in_(sorted(LIVE_SAGA)))
+    )
+    return found.mappings().one_or_none()
+
+
+async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
+    """Return sagas, newest first."""
+    query = select(sagas).order_by(sagas.c.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(sagas.c.status == status)
+    if after is not None:
+        query = query.where(sagas.c.id < after)
+    return (await connection.execute(query)).mappings().all()
+
+
+async def lock(tx: AsyncConnection, saga_id: UUID, epoch: int, *, lease_s: float) -> SagaRow | None:
+    """Lock the saga and lengthen the lease; None when another worker has taken over and nothing may be written."""
+    if not await still_mine(tx, sagas, saga_id, epoch, lease_s=lease_s):
+        return None
+    return await saga(tx, saga_id)
+
+
+async def claim(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> SagaRow | None:
+    """Lease one saga now; None when somebody else works on it, or nothing is left to do."""
+    return await claim_one(tx, sagas, saga_id, lease_s=lease_s)
+
+
+async def claim_batch(tx: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[SagaRow]:
+    """Lease sagas that fell due."""
+    return await claim_due(tx, sagas, limit=limit, lease_s=lease_s)
+
+
+async def set_status(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> None:
+    await tx.execute(update(sagas).where(sagas.c.id == saga_id).values(status=status, **values))
+
+
+async def rest(tx: AsyncConnection, saga_id: UUID, epoch: int, *, due_in_s: float, **values: Any) -> None:
+    """Give the lease up until something happens, or `due_in_s` has passed."""
+    await put_back(tx, sagas, saga_id, epoch, due_in_s=due_in_s, **values)
+
+
+async def end(tx: AsyncConnection, saga_id: UUID, epoch: int, status: SagaStatus, **values: Any) -> None:
+    """Give the lease up for good."""
+    await finish(tx, sagas, saga_id, epoch, status=status, **values)
+
+
+async def wake(tx: AsyncConnection, saga_id: UUID) -> None:
+    """Let a live saga fall due now: something has changed for it."""
+    await make_due(tx, sagas, saga_id)
+
+
+async def store_signal(
+    tx: AsyncConnection,
+    *,
+    payment_id: UUID,
+    version: int,
+    reservation_id: UUID,
+    generation: int,
+    body: Mapping[str, Any],
+) -> bool:
+    """Store what payment_service told; False when this version was told before."""
+    stored = await tx.execute(
+        upsert(payment_signals)
+        .values(
+            payment_id=payment_id,
+            version=version,
+            reservation_id=reservation_id,
+            generation=generation,
+            body=dict(body),
+        )
+        .on_conflict_do_nothing()
+    )
+    return stored.rowcount == 1

@@ -1,0 +1,153 @@
+"""Where overselling becomes impossible: seats are taken by one conditional UPDATE and given back exactly once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+HOLD_ROUTE = "POST /v1/holds"
+
+
+@dataclass(frozen=True)
+class NewHold:
+    """Everything the statement writes; `supersedes` is set when it renews an older hold under the same key."""
+
+    hold_id: UUID
+    caller: str
+    key: str
+    fingerprint: bytes
+    time_slot_id: UUID
+    seats: int
+    ttl_s: int
+    items: list[dict[str, Any]]
+    price: Mapping[str, Any]
+    total_minor: int
+    currency: str
+    capture_method: str
+    client_reference: str | None
+    metadata: Mapping[str, str] | None
+    active_holds_max: int
+    supersedes: UUID | None = None
+
+
+# One hold. `seats` is the proof: PostgreSQL re-evaluates its WHERE on the newest row after waiting for the row's lock,
+# and CHECK (taken <= capacity) stands behind it. Everything else is written only FROM seats, so it happens with the
+# seats or not at all. The outer SELECT always gives one row that says what was decided and why.
+_HOLD = """
+WITH known AS MATERIALIZED (
+    SELECT i.hold_id, i.fingerprint, r.status, r.released_by, r.expires_at <= clock_timestamp() AS due
+    FROM idempotency i JOIN reservations r ON r.id = i.hold_id
+    WHERE i.caller = :caller AND i.route = :route AND i.key = :key
+), active AS MATERIALIZED (
+    SELECT count(*) AS holds FROM reservations
+    WHERE caller = :caller AND status = 'held' AND expires_at > clock_timestamp()
+), seats AS (
+    UPDATE time_slots SET taken = taken + :seats, version = version + 1
+    WHERE id = :time_slot_id AND status = 'open' AND sells_until > clock_timestamp() AND taken + :seats <= capacity
+      AND NOT EXISTS (SELECT FROM known WHERE hold_id IS DISTINCT FROM CAST(:supersedes AS uuid))
+      AND (SELECT holds FROM active) < :active_holds_max
+    RETURNING id
+), hold AS (
+    INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency, capture_method,
+                              client_reference, metadata, supersedes, expires_at, created_expires_at)
+    SELECT :hold_id, :caller, seats.id, :seats, CAST(:items AS jsonb), CAST(:price AS jsonb), :total_minor, :currency,
+           :capture_method, :client_reference, CAST(:metadata AS jsonb), CAST(:supersedes AS uuid), until.at, until.at
+    FROM seats, (SELECT date_trunc('milliseconds', clock_timestamp()) + make_interval(secs => :ttl_s) AS at) AS until
+    RETURNING expires_at
+), claim AS (
+    {claim}
+)
+SELECT hold.expires_at, known.hold_id AS known_id, known.fingerprint, known.status AS known_status, known.released_by,
+       known.due, active.holds AS active_holds, slot.status AS slot_status,
+       slot.sells_until <= clock_timestamp() AS slot_over
+FROM active LEFT JOIN hold ON true LEFT JOIN known ON true
+     LEFT JOIN time_slots AS slot ON slot.id = :time_slot_id
+"""
+
+_FIRST_CLAIM = """
+    INSERT INTO idempotency (caller, route, key, hold_id, fingerprint)
+    SELECT :caller, :route, :key, :hold_id, :fingerprint FROM seats
+"""
+# The renewing transaction has locked the old hold, so the key still points at it; UNIQUE (supersedes) is the proof.
+_REPOINT = """
+    UPDATE idempotency SET hold_id = :hold_id, created_at = clock_timestamp()
+    WHERE caller = :caller AND route = :route AND key = :key AND hold_id = CAST(:supersedes AS uuid)
+      AND fingerprint = :fingerprint AND EXISTS (SELECT FROM seats)
+"""
+_TAKE = text(_HOLD.format(claim=_FIRST_CLAIM))
+_TAKE_AGAIN = text(_HOLD.format(claim=_REPOINT))
+
+# Expired holds give their seats back. Rows first (skipping those that somebody works on), then slots in the order of
+# their ids: the same order as everywhere, so no two of these can wait for each other.
+_EXPIRE = text(
+    """
+WITH due AS (
+    SELECT id, time_slot_id, seats FROM reservations
+    WHERE status = 'held' AND expires_at <= clock_timestamp()
+      AND (CAST(:time_slot_id AS uuid) IS NULL OR time_slot_id = :time_slot_id)
+    ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
+), back AS (
+    SELECT time_slot_id, sum(seats) AS seats FROM due GROUP BY time_slot_id
+), locked AS (
+    SELECT slot.id, back.seats FROM time_slots AS slot JOIN back ON back.time_slot_id = slot.id
+    ORDER BY slot.id FOR UPDATE OF slot
+), given_back AS (
+    UPDATE time_slots AS slot SET taken = slot.taken - locked.seats, version = slot.version + 1
+    FROM locked WHERE slot.id = locked.id
+), expired AS (
+    UPDATE reservations AS r SET status = 'expired', seats_pinned = false, version = r.version + 1
+    FROM due WHERE r.id = due.id
+), noted AS (
+    INSERT INTO reservation_events (reservation_id, from_status, to_status, reason)
+    SELECT id, 'held', 'expired', 'time ran out' FROM due
+)
+SELECT count(*) FROM due
+"""
+)
+
+_GIVE_BACK = text("UPDATE time_slots SET taken = taken - :seats, version = version + 1 WHERE id = :time_slot_id")
+
+_FREE = text(
+    """
+SELECT slot.capacity - slot.taken + coalesce(
+    (SELECT sum(seats) FROM reservations
+     WHERE time_slot_id = slot.id AND status = 'held' AND expires_at <= clock_timestamp()), 0)
+FROM time_slots AS slot WHERE slot.id = :time_slot_id
+"""
+)
+
+
+async def take_seats(tx: AsyncConnection, new: NewHold) -> RowMapping:
+    """Run the statement; its one row says what became of it (see `booking.admission`).
+
+    Raises sqlalchemy's IntegrityError when another process was faster with the same key: nothing was taken then, and
+    running it again finds the other's hold.
+    """
+    values = {
+        **vars(new),
+        "route": HOLD_ROUTE,
+        "items": orjson.dumps(new.items).decode(),
+        "price": orjson.dumps(new.price).decode(),
+        "metadata": None if new.metadata is None else orjson.dumps(new.metadata).decode(),
+    }
+    result = await tx.execute(_TAKE if new.supersedes is None else _TAKE_AGAIN, values)
+    return result.mappings().one()
+
+
+async def expire_due(tx: AsyncConnection, *, batch: int, time_slot_id: UUID | None = None) -> int:
+    """Expire up to `batch` holds whose time is over (of one slot, or of all); return how many."""
+    return int((await tx.execute(_EXPIRE, {"batch": batch, "time_slot_id": time_slot_id})).scalar_one())
+
+
+async def give_back_seats(tx: AsyncConnection, time_slot_id: UUID, seats: int) -> None:
+    """Give seats back; only called by the transaction that unpins them from a locked booking row."""
+    await tx.execute(_GIVE_BACK, {"time_slot_id": time_slot_id, "seats": seats})
+
+
+async def free_seats(connection: AsyncConnection, time_slot_id: UUID) -> int:
+    """Return how many seats can be had now; seats of holds whose time is over count as free."""
+    return int((await connection.execute(_FREE, {"time_slot_id": time_slot_id})).scalar_one_or_none() or 0)

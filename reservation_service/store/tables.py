@@ -1,0 +1,219 @@
+"""The tables, with the reason for every index and constraint.
+
+What must never be untrue is a constraint here, so that no code, old or new, can make it so.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from reservation_service.states import LIVE_SAGA, PINNED, BookingStatus, SagaStatus, SlotStatus
+from shared.due_rows import due_columns
+from shared.flags import flag_overrides_table
+
+metadata = MetaData()
+
+
+def _one_of(column: str, values: type[BookingStatus | SlotStatus | SagaStatus]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+def _in(column: str, values: frozenset[BookingStatus] | frozenset[SagaStatus]) -> str:
+    return f"{column} IN ({', '.join(repr(value) for value in sorted(str(value) for value in values))})"
+
+
+def _created_at() -> Column[object]:
+    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
+
+
+experiences = Table(
+    "experiences",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("time_zone", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("hold_ttl_seconds", Integer),
+    Column("max_party", Integer, nullable=False),
+    Column("cutoff_minutes", Integer, nullable=False, server_default="0"),
+    Column("capture_method", Text, nullable=False, server_default="manual"),
+    Column("late_payment_policy", Text, nullable=False, server_default="rebook_or_refund"),
+    Column("cancellation_policy", JSONB, nullable=False),
+    _created_at(),
+)
+
+ticket_types = Table(
+    "ticket_types",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("experience_id", Uuid, ForeignKey("experiences.id"), nullable=False),
+    Column("code", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("price_minor", BigInteger, nullable=False),
+    Column("seats", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    UniqueConstraint("experience_id", "code", name="ticket_types_code"),
+    CheckConstraint("price_minor >= 0", name="ticket_types_price"),
+    CheckConstraint("seats >= 0", name="ticket_types_seats"),
+)
+
+time_slots = Table(
+    "time_slots",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("experience_id", Uuid, ForeignKey("experiences.id"), nullable=False),
+    Column("starts_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    Column("sells_until", DateTime(timezone=True), nullable=False, comment="starts_at less the experience's cutoff"),
+    Column("capacity", Integer, nullable=False),
+    Column("taken", Integer, nullable=False, server_default="0"),
+    Column("status", Text, nullable=False, server_default="open"),
+    Column("version", Integer, nullable=False, server_default="1"),
+    _created_at(),
+    # The sentence that makes overselling impossible. No index touches `taken`, so its updates stay heap-only.
+    CheckConstraint("0 <= taken AND taken <= capacity", name="time_slots_never_oversold"),
+    CheckConstraint("starts_at < ends_at AND sells_until <= starts_at", name="time_slots_times"),
+    CheckConstraint(_one_of("status", SlotStatus), name="time_slots_status"),
+    Index("time_slots_by_day", "experience_id", "starts_at"),
+    postgresql_with={"fillfactor": "50"},
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("caller", Text, nullable=False, comment="the customer: `sub` of the token that made the hold"),
+    Column("time_slot_id", Uuid, ForeignKey("time_slots.id"), nullable=False),
+    Column("status", Text, nullable=False, server_default="held"),
+    Column("seats", Integer, nullable=False),
+    Column("seats_pinned", Boolean, nullable=False, server_default="true", comment="counted in the slot's `taken`"),
+    Column("items", JSONB, nullable=False),
+    Column("price", JSONB, nullable=False, comment="as it was when the hold was made"),
+    Column("total_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("capture_method", Text, nullable=False),
+    Column("client_reference", Text),
+    Column("metadata", JSONB),
+    _created_at(),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("created_expires_at", DateTime(timezone=True), nullable=False, comment="never changes: replays show it"),
+    Column("extensions", Integer, nullable=False, server_default="0"),
+    Column("released_by", Text),
+    Column("supersedes", Uuid, ForeignKey("reservations.id")),
+    Column("version", Integer, nullable=False, server_default="1"),
+    # From here on: known once the hold is converted.
+    Column("reference", Text),
+    Column("customer", JSONB),
+    Column("payment_mode", Text),
+    Column("pay_until", DateTime(timezone=True)),
+    Column("generation", Integer, nullable=False, server_default="1", comment="which PaymentIntent of this booking"),
+    Column("payment", JSONB, comment="what payment_service last told"),
+    Column("payment_version", Integer, nullable=False, server_default="0"),
+    Column("failure_reason", Text),
+    Column("cancel_requested_at", DateTime(timezone=True)),
+    Column("confirmed_at", DateTime(timezone=True)),
+    CheckConstraint(_one_of("status", BookingStatus), name="reservations_status"),
+    CheckConstraint("seats >= 1 AND total_minor >= 0", name="reservations_amounts"),
+    # Seats are pinned exactly in the statuses that own them; an operator's case says for itself.
+    CheckConstraint(
+        f"status = 'needs_attention' OR seats_pinned = ({_in('status', PINNED)})", name="reservations_seats_pinned"
+    ),
+    UniqueConstraint("reference", name="reservations_reference"),
+    UniqueConstraint("supersedes", name="reservations_supersedes"),  # two renewals of one hold: one wins
+    # The sweeper's and the slot's view of what may be given back; held rows only, so it stays small.
+    Index("reservations_due", "expires_at", postgresql_where=text("status = 'held'")),
+    Index("reservations_held_by_slot", "time_slot_id", "expires_at", postgresql_where=text("status = 'held'")),
+    Index("reservations_held_by_caller", "caller", "expires_at", postgresql_where=text("status = 'held'")),
+    Index("reservations_by_caller", "caller", "id"),
+    Index("reservations_by_slot", "time_slot_id"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("caller", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("hold_id", Uuid, ForeignKey("reservations.id"), nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),
+    _created_at(),
+)
+
+reservation_events = Table(
+    "reservation_events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("reservation_id", Uuid, ForeignKey("reservations.id"), nullable=False),
+    Column("from_status", Text, nullable=False),
+    Column("to_status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("trace_id", Text, nullable=False, server_default=""),
+    _created_at(),
+    Index("reservation_events_by_reservation", "reservation_id", "id"),
+)
+
+sagas = Table(
+    "sagas",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("reservation_id", Uuid, ForeignKey("reservations.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("flags", JSONB, nullable=False, comment="as they were when it started"),
+    Column("unwinding_because", Text, comment="deadline, refused or asked"),
+    Column("reason", Text, comment="why it needs attention"),
+    Column("trace_id", Text, nullable=False, server_default=""),
+    _created_at(),
+    *due_columns(),
+    CheckConstraint(_one_of("status", SagaStatus), name="sagas_status"),
+    # One live saga per booking; a rebook is a new row.
+    Index("sagas_one_live", "reservation_id", unique=True, postgresql_where=text(_in("status", LIVE_SAGA))),
+    Index("sagas_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("sagas_by_reservation", "reservation_id"),
+)
+
+saga_log = Table(
+    "saga_log",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("saga_id", Uuid, ForeignKey("sagas.id"), nullable=False),
+    Column("step", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("detail", JSONB),
+    Column("epoch", Integer, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint("direction IN ('do', 'undo')", name="saga_log_direction"),
+    Index("saga_log_by_saga", "saga_id", "id"),
+)
+
+payment_signals = Table(
+    "payment_signals",
+    metadata,
+    Column("payment_id", Uuid, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("reservation_id", Uuid, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("body", JSONB, nullable=False),
+    _created_at(),
+)
+
+flag_overrides = flag_overrides_table(metadata)

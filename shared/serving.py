@@ -1,0 +1,57 @@
+"""Runs one service as one process: read the settings, check the schema, serve until SIGTERM, drain."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr, ValidationError
+from sqlalchemy.exc import DBAPIError
+
+from shared.migrations import SchemaOutdated, require_current
+from shared.settings import SharedSettings
+from shared.telemetry import configure_logging
+
+Settings = TypeVar("Settings", bound=SharedSettings)
+
+
+def serve(
+    name: str,
+    settings_class: type[Settings],
+    create_app: Callable[[Settings], FastAPI],
+    *,
+    port: Callable[[Settings], int],
+    database_url: Callable[[Settings], SecretStr],
+    migrations: str,
+) -> None:
+    """Serve until told to stop. Exits with status 1 and one clear line when the service cannot run like this."""
+    try:
+        settings = settings_class()
+    except ValidationError as error:
+        sys.exit(f"{name}: {_what_is_wrong(error)}")
+    configure_logging(name, settings)
+    try:
+        asyncio.run(require_current(database_url(settings).get_secret_value(), migrations))
+    except SchemaOutdated as error:
+        sys.exit(f"{name}: {error}")
+    except (DBAPIError, OSError, TimeoutError) as error:
+        sys.exit(f"{name}: the database cannot be reached ({type(error).__name__})")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=port(settings),
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    """Name the variables, never their values: they may be secrets."""
+    lines = [f"{str(item['loc'][0]).upper()} ({item['msg']})" for item in error.errors(include_input=False)]
+    return "the environment is not complete: " + ", ".join(lines)
