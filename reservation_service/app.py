@@ -30,6 +30,7 @@ from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
 from reservation_service.settings import ReservationSettings
 from reservation_service.store.tables import flag_overrides
+from shared.api_docs import add_api_docs
 from shared.auth import TokenVerifier
 from shared.clock import Clock, SystemClock
 from shared.database import Database
@@ -101,6 +102,7 @@ def create_app(
         provider.shutdown()
 
     app = _describe(FastAPI(lifespan=lifespan, telemetry=fastapi_telemetry(provider), **_DESCRIPTION))
+    add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry))
     app.add_middleware(HttpEdge, metric=metrics.requests)
