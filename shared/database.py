@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -19,11 +19,19 @@ from shared.problems import Weather
 # lock timeout, cancelled statement, serialization failure, deadlock. Source: PostgreSQL manual, appendix A.
 _WEATHER_CLASSES = ("08", "53", "57", "58")
 _WEATHER_CODES = frozenset({"40001", "40P01", "55P03", "25P03", "25P04"})
-UNIQUE_VIOLATION = "23505"
+_UNIQUE_VIOLATION = "23505"
+
+# The names by which behaviours speak of the database, so that only `store/` speaks SQL.
+Connection = AsyncConnection
+Row = RowMapping
 
 
 class DatabaseAway(Weather):
     """The database, or a connection to it, could not be had in time."""
+
+
+class Conflict(Exception):
+    """Somebody else was faster with something that may exist only once; nothing of this transaction was kept."""
 
 
 class PoolWatch(Protocol):
@@ -84,8 +92,8 @@ class Database:
         """Open a transaction that commits on leaving, with a crash point on either side of the commit.
 
         `name` is a literal: it names the crash points `<name>.before_commit` and `<name>.after_commit`.
-        Raises DatabaseAway when the database is not to be had, or the outcome of the commit is not known: everything
-        done in one of our transactions may safely be done again.
+        Raises Conflict when a unique constraint was hit, and DatabaseAway when the database is not to be had or the
+        outcome of the commit is not known: everything done in one of our transactions may safely be done again.
         """
         async with self._connection() as connection:
             async with connection.begin():
@@ -122,6 +130,8 @@ class Database:
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             if is_weather(error):
                 raise DatabaseAway(type(error).__name__) from error
+            if isinstance(error, DBAPIError) and sqlstate(error) == _UNIQUE_VIOLATION:
+                raise Conflict from error
             raise
         finally:
             if not acquired:

@@ -9,8 +9,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
+
+from shared.database import DatabaseAway
 
 # Any number will do as long as it is always the same one: two migrations of one database take turns on it.
 _ADVISORY_LOCK = 7_204_513
@@ -72,7 +75,7 @@ def head(package: str) -> str:
 
 
 async def require_current(database_url: str, package: str) -> None:
-    """Refuse to start on a schema that lacks a migration. Raises SchemaOutdated.
+    """Refuse to start on a schema that lacks a migration. Raises SchemaOutdated, or DatabaseAway.
 
     A schema that is *newer* than this code is welcome: migrations only expand, so the older release of a rolling
     deployment goes on working.
@@ -82,6 +85,8 @@ async def require_current(database_url: str, package: str) -> None:
     try:
         async with engine.connect() as connection:
             current = await connection.run_sync(_current)
+    except (DBAPIError, OSError, TimeoutError) as error:
+        raise DatabaseAway(type(error).__name__) from error
     finally:
         await engine.dispose()
     if current is None or (current in known and current != head(package)):

@@ -8,8 +8,8 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr, ValidationError
-from sqlalchemy.exc import DBAPIError
 
+from shared.database import DatabaseAway
 from shared.migrations import SchemaOutdated, require_current
 from shared.settings import SharedSettings
 from shared.telemetry import configure_logging
@@ -36,8 +36,8 @@ def serve(
         asyncio.run(require_current(database_url(settings).get_secret_value(), migrations))
     except SchemaOutdated as error:
         sys.exit(f"{name}: {error}")
-    except (DBAPIError, OSError, TimeoutError) as error:
-        sys.exit(f"{name}: the database cannot be reached ({type(error).__name__})")
+    except DatabaseAway as error:
+        sys.exit(f"{name}: the database cannot be reached ({error})")
     uvicorn.run(
         create_app(settings),
         host=settings.host,

@@ -5,9 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from reservation_service.api import schemas
+from reservation_service.api import admin_schemas
 from reservation_service.api.answers import experience_view, json_answer, page_of, saga_view, slot_view
 from reservation_service.api.dependencies import Parts, TheOperator, ThePage, TheParts, TheViewer
+from reservation_service.api.schemas import ExperienceView, TimeSlotView
 from reservation_service.booking import catalogue as selling
 from reservation_service.errors import (
     CapacityBelowTaken,
@@ -33,10 +34,10 @@ _BODY = (MalformedJson, ValidationFailed)
     "/experiences",
     status_code=201,
     operation_id="addExperience",
-    response_model=schemas.ExperienceView,
+    response_model=ExperienceView,
     responses=problem_responses(*_ROLE, *_BODY),
 )
-async def add_experience(parts: TheParts, _by: TheOperator, body: schemas.CreateExperienceBody) -> Response:
+async def add_experience(parts: TheParts, _by: TheOperator, body: admin_schemas.CreateExperienceBody) -> Response:
     """Add something to sell. Without a cancellation policy, cancelling is free until the slot starts."""
     experience = body.model_dump(mode="json", exclude={"ticket_types"})
     tickets = [
@@ -52,10 +53,10 @@ async def add_experience(parts: TheParts, _by: TheOperator, body: schemas.Create
     "/time-slots",
     status_code=201,
     operation_id="addTimeSlot",
-    response_model=schemas.TimeSlotView,
+    response_model=TimeSlotView,
     responses=problem_responses(*_ROLE, *_BODY, ExperienceNotFound),
 )
-async def add_time_slot(parts: TheParts, _by: TheOperator, body: schemas.CreateTimeSlotBody) -> Response:
+async def add_time_slot(parts: TheParts, _by: TheOperator, body: admin_schemas.CreateTimeSlotBody) -> Response:
     """Add a departure of an experience."""
     slot_id = await selling.add_time_slot(
         parts.database,
@@ -70,11 +71,11 @@ async def add_time_slot(parts: TheParts, _by: TheOperator, body: schemas.CreateT
 @router.patch(
     "/time-slots/{time_slot_id}",
     operation_id="changeTimeSlot",
-    response_model=schemas.TimeSlotView,
+    response_model=TimeSlotView,
     responses=problem_responses(*_ROLE, *_BODY, TimeSlotNotFound, CapacityBelowTaken, SlotClosed),
 )
 async def change_time_slot(
-    parts: TheParts, _by: TheOperator, time_slot_id: str, body: schemas.ChangeTimeSlotBody
+    parts: TheParts, _by: TheOperator, time_slot_id: str, body: admin_schemas.ChangeTimeSlotBody
 ) -> Response:
     """Change a slot's capacity (never below what is taken), close it for sale, or open it again."""
     wanted = parse_id(time_slot_id)
@@ -84,7 +85,7 @@ async def change_time_slot(
     return json_answer(await _slot_view(parts, wanted))
 
 
-async def _slot_view(parts: Parts, slot_id: UUID) -> schemas.TimeSlotView:
+async def _slot_view(parts: Parts, slot_id: UUID) -> TimeSlotView:
     async with parts.database.reading() as connection:
         row = await catalogue.time_slot(connection, slot_id)
         sold = await catalogue.experience(connection, row["experience_id"]) if row else None
@@ -96,7 +97,7 @@ async def _slot_view(parts: Parts, slot_id: UUID) -> schemas.TimeSlotView:
 @router.get(
     "/sagas",
     operation_id="listSagas",
-    response_model=schemas.SagaPage,
+    response_model=admin_schemas.SagaPage,
     responses=problem_responses(*_ROLE, ValidationFailed),
 )
 async def list_sagas(
@@ -106,13 +107,13 @@ async def list_sagas(
     async with parts.database.reading() as connection:
         rows = await saga_log.page(connection, status=status, limit=page.limit + 1, after=page.after)
         views = [saga_view(dict(row), _lines(await saga_log.lines(connection, row["id"]))) for row in rows]
-    return json_answer(schemas.SagaPage(**page_of(views, page.limit)))
+    return json_answer(admin_schemas.SagaPage(**page_of(views, page.limit)))
 
 
 @router.get(
     "/sagas/{saga_id}",
     operation_id="getSaga",
-    response_model=schemas.SagaView,
+    response_model=admin_schemas.SagaView,
     responses=problem_responses(*_ROLE, SagaNotFound),
 )
 async def get_saga(parts: TheParts, _by: TheViewer, saga_id: str) -> Response:
@@ -133,34 +134,36 @@ def _lines(rows: object) -> list[dict[str, object]]:
 @router.get(
     "/invariants",
     operation_id="checkInvariants",
-    response_model=schemas.InvariantReport,
+    response_model=admin_schemas.InvariantReport,
     responses=problem_responses(*_ROLE),
 )
 async def check_invariants(parts: TheParts, _by: TheViewer) -> Response:
     """Check on live data what must never be untrue."""
     async with parts.database.snapshot() as connection:
         checks = await audit.violations(connection)
-    report = schemas.InvariantReport(
+    report = admin_schemas.InvariantReport(
         ok=not any(check["violations"] for check in checks),
         checked_at=parts.clock.now(),
-        checks=[schemas.InvariantCheck(**check) for check in checks],
+        checks=[admin_schemas.InvariantCheck(**check) for check in checks],
     )
     return json_answer(report)
 
 
-@router.get("/flags", operation_id="listFlags", response_model=schemas.FlagList, responses=problem_responses(*_ROLE))
+@router.get(
+    "/flags", operation_id="listFlags", response_model=admin_schemas.FlagList, responses=problem_responses(*_ROLE)
+)
 async def list_flags(parts: TheParts, _by: TheViewer) -> Response:
     """List this service's feature flags with what each one turned off means."""
-    return json_answer(schemas.FlagList(data=[schemas.FlagView(**flag) for flag in parts.flags.describe()]))
+    return json_answer(admin_schemas.FlagList(data=[admin_schemas.FlagView(**flag) for flag in parts.flags.describe()]))
 
 
 @router.put(
     "/flags/{name}",
     operation_id="setFlag",
-    response_model=schemas.FlagList,
+    response_model=admin_schemas.FlagList,
     responses=problem_responses(*_ROLE, *_BODY, FlagNotFound),
 )
-async def set_flag(parts: TheParts, by: TheOperator, name: str, body: schemas.SetFlagBody) -> Response:
+async def set_flag(parts: TheParts, by: TheOperator, name: str, body: admin_schemas.SetFlagBody) -> Response:
     """Turn a flag on or off, or on for a percentage of callers; no restart needed."""
     if name not in {flag.name for flag in parts.flags.declared}:
         raise FlagNotFound

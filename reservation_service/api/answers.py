@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from reservation_service.api import schemas
+from reservation_service.api import admin_schemas, schemas
 from reservation_service.booking.pricing import money
 from reservation_service.booking.reservations import payment_status
 from reservation_service.states import BookingStatus
@@ -178,14 +178,14 @@ def outcome(booking: Booking) -> dict[str, Any]:
     return {"type": "action_required", "action": "confirm_payment", **card}
 
 
-def saga_view(row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> schemas.SagaView:
-    return schemas.SagaView(
+def saga_view(row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> admin_schemas.SagaView:
+    return admin_schemas.SagaView(
         **{
             name: row[name]
             for name in ("id", "reservation_id", "status", "reason", "attempts", "lease_until", "due_at")
         },
         steps=[
-            schemas.SagaStepView(**{name: line[name] for name in ("step", "direction", "event", "at", "detail")})
+            admin_schemas.SagaStepView(**{name: line[name] for name in ("step", "direction", "event", "at", "detail")})
             for line in lines
         ],
     )

@@ -7,7 +7,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from reservation_service.api.answers import conditional_answer, page_of, slot_view
 from reservation_service.api.dependencies import ThePage, TheParts
@@ -15,6 +14,7 @@ from reservation_service.api.schemas import TimeSlotPage, TimeSlotView
 from reservation_service.errors import ExperienceNotFound, TimeSlotNotFound
 from reservation_service.store import catalogue
 from shared.bodies import parse_id
+from shared.database import Connection
 from shared.problems import ValidationFailed, problem_responses
 
 router = APIRouter(tags=["catalogue"])
@@ -80,7 +80,7 @@ async def get_time_slot(request: Request, parts: TheParts, time_slot_id: str) ->
 
 
 async def _slot(
-    connection: AsyncConnection, time_slot_id: UUID
+    connection: Connection, time_slot_id: UUID
 ) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]] | None:
     row = await catalogue.time_slot(connection, time_slot_id)
     if row is None:

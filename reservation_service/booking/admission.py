@@ -4,14 +4,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from uuid import UUID
 
-from sqlalchemy import RowMapping
-from sqlalchemy.exc import IntegrityError
-
 from reservation_service.errors import SlotBusy, SlotClosed, SlotUnavailable, TimeSlotNotFound, TooManyActiveHolds
 from reservation_service.states import BookingStatus, ReleasedBy
 from reservation_service.store import reservations, slots
 from reservation_service.store.slots import NewHold
-from shared.database import UNIQUE_VIOLATION, Database, DatabaseAway, sqlstate
+from shared.database import Conflict, Database, DatabaseAway, Row
 from shared.problems import IdempotencyKeyReused
 
 # The same key racing in two processes, or a slot whose expired holds had to go first: each costs one more round.
@@ -71,7 +68,7 @@ def _without_renewal(decision: Decision) -> Decision:
     return Decision.REPLAYED if decision is Decision.STALE else decision
 
 
-def judge(row: RowMapping, new: NewHold) -> Decision:
+def judge(row: Row, new: NewHold) -> Decision:
     """Read the statement's row. Raises what is final: key reused, no such slot, closed, too many holds."""
     if row["expires_at"] is not None:
         return Decision.CREATED
@@ -105,15 +102,13 @@ def is_renewable(status: str, released_by: str | None, *, due: bool) -> bool:
             return False
 
 
-async def _take(database: Database, new: NewHold) -> RowMapping | None:
+async def _take(database: Database, new: NewHold) -> Row | None:
     """Run the statement in its own transaction; None when another process won the race for the same key."""
     try:
         async with database.transaction("create_hold") as tx:
             return await slots.take_seats(tx, new)
-    except IntegrityError as error:
-        if sqlstate(error) == UNIQUE_VIOLATION:
-            return None
-        raise
+    except Conflict:
+        return None
 
 
 async def _renew(database: Database, new: NewHold, stale_id: UUID) -> Admission | None:
@@ -130,10 +125,8 @@ async def _renew(database: Database, new: NewHold, stale_id: UUID) -> Admission 
             if old["status"] == BookingStatus.HELD:
                 await reservations.move(tx, old, BookingStatus.EXPIRED, reason="time ran out, renewed")
             row = await slots.take_seats(tx, renewal)
-    except IntegrityError as error:
-        if sqlstate(error) == UNIQUE_VIOLATION:
-            return None
-        raise
+    except Conflict:
+        return None
     if judge(row, renewal) is Decision.FULL:
         await _sweep_or_refuse(database, new)
         return None

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from reservation_service.errors import (
     HoldExpired,
     HoldNotFound,
@@ -19,7 +17,7 @@ from reservation_service.states import CONVERTED, BookingStatus
 from reservation_service.store import catalogue, reservations
 from reservation_service.store.reservations import Booking
 from shared.auth import Caller
-from shared.database import Database
+from shared.database import Connection, Database
 from shared.identifiers import derived_id
 from shared.payment_contract import PaymentStatus
 from shared.problems import IdempotencyKeyReused
@@ -62,7 +60,7 @@ def payment_status(booking: Booking) -> PaymentStatus:
 
 
 async def begin_conversion(
-    tx: AsyncConnection, caller: Caller, request: ConvertRequest, *, window_s: int, choose: Choose
+    tx: Connection, caller: Caller, request: ConvertRequest, *, window_s: int, choose: Choose
 ) -> tuple[Booking, bool]:
     """Lock the caller's hold and make it pending if it is still theirs to convert.
 
@@ -97,7 +95,7 @@ async def begin_conversion(
     return booking, True
 
 
-async def _check_key(tx: AsyncConnection, caller: Caller, request: ConvertRequest) -> None:
+async def _check_key(tx: Connection, caller: Caller, request: ConvertRequest) -> None:
     """The key of a convert stores no answer; it only detects that the body was changed under it."""
     first = await reservations.remember_key(
         tx,
@@ -111,7 +109,7 @@ async def _check_key(tx: AsyncConnection, caller: Caller, request: ConvertReques
         raise IdempotencyKeyReused
 
 
-async def _again(tx: AsyncConnection, booking: Booking, request: ConvertRequest) -> None:
+async def _again(tx: Connection, booking: Booking, request: ConvertRequest) -> None:
     """A later convert of the same booking may correct the customer while pending, never how it is paid."""
     if booking["payment_mode"] != request.payment_mode:
         raise PaymentModeFixed
@@ -119,7 +117,7 @@ async def _again(tx: AsyncConnection, booking: Booking, request: ConvertRequest)
         await reservations.change(tx, booking["id"], customer=dict(request.customer))
 
 
-async def note_payment(tx: AsyncConnection, booking: Booking, told: Mapping[str, Any]) -> None:
+async def note_payment(tx: Connection, booking: Booking, told: Mapping[str, Any]) -> None:
     """Keep what payment_service says of the payment, unless something newer, or another payment, is known.
 
     `told` has the fields of a payment view or event; what it leaves out (the client secret) stays as it was.
@@ -133,7 +131,7 @@ async def note_payment(tx: AsyncConnection, booking: Booking, told: Mapping[str,
         await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
 
 
-async def note_setup_trouble(tx: AsyncConnection, booking: Booking, *, sent: bool, code: str, detail: str) -> None:
+async def note_setup_trouble(tx: Connection, booking: Booking, *, sent: bool, code: str, detail: str) -> None:
     """Remember that the payment could not be set up, so that convert can say so; nothing is known to be wrong if sent."""
     status = payment_status(booking) if sent else PaymentStatus.SETUP_FAILED
     if status in {PaymentStatus.NONE, PaymentStatus.SETUP_FAILED}:
@@ -141,7 +139,7 @@ async def note_setup_trouble(tx: AsyncConnection, booking: Booking, *, sent: boo
         await reservations.change(tx, booking["id"], payment=payment)
 
 
-async def confirm(tx: AsyncConnection, booking: Booking) -> None:
+async def confirm(tx: Connection, booking: Booking) -> None:
     """Make the booking final; cannot be refused, because its seats are pinned."""
     if booking["status"] != BookingStatus.CONFIRMED:
         await reservations.move(
@@ -149,20 +147,20 @@ async def confirm(tx: AsyncConnection, booking: Booking) -> None:
         )
 
 
-async def give_up(tx: AsyncConnection, booking: Booking, *, asked: bool, reason: str) -> None:
+async def give_up(tx: Connection, booking: Booking, *, asked: bool, reason: str) -> None:
     """End a booking that never became final, and give its seats back at once."""
     target = BookingStatus.CANCELLED if asked else BookingStatus.FAILED
     if booking["status"] in {BookingStatus.PENDING, BookingStatus.NEEDS_ATTENTION}:
         await reservations.move(tx, booking, target, reason=reason, failure_reason=reason)
 
 
-async def cancel(tx: AsyncConnection, booking: Booking, *, reason: str) -> None:
+async def cancel(tx: Connection, booking: Booking, *, reason: str) -> None:
     """Take back a confirmed booking; its seats can be sold again at once."""
     if booking["status"] == BookingStatus.CONFIRMED:
         await reservations.move(tx, booking, BookingStatus.CANCELLED, reason=reason)
 
 
-async def ask_for_attention(tx: AsyncConnection, booking: Booking, reason: str) -> None:
+async def ask_for_attention(tx: Connection, booking: Booking, reason: str) -> None:
     """Hand a booking to an operator, its seats as they are."""
     if booking["status"] == BookingStatus.PENDING:
         await reservations.move(tx, booking, BookingStatus.NEEDS_ATTENTION, reason=reason, failure_reason=reason)

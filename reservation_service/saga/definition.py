@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
+from shared.database import Connection
 from shared.payment_contract import PaymentView
 
 
@@ -42,7 +41,7 @@ class Result:
     retry_after_s: float | None = None
 
 
-LocalAct = Callable[[AsyncConnection, Booking, SagaRow], Awaitable[None]]
+LocalAct = Callable[[Connection, Booking, SagaRow], Awaitable[None]]
 RemoteAct = Callable[[Booking], Awaitable[Result]]
 
 

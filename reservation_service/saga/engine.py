@@ -13,8 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from reservation_service.booking.reservations import Choose, ConvertRequest, begin_conversion, note_payment
 from reservation_service.errors import HoldNotFound
@@ -29,7 +27,7 @@ from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.auth import Caller
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Conflict, Connection, Database
 from shared.flags import Snapshot
 from shared.identifiers import new_id
 from shared.payment_contract import PaymentEvent
@@ -113,7 +111,7 @@ class Engine:
             self._spawn(self.advance(live["id"]))
         return applied
 
-    async def _store_signal(self, tx: AsyncConnection, booking: Booking, event: PaymentEvent) -> bool:
+    async def _store_signal(self, tx: Connection, booking: Booking, event: PaymentEvent) -> bool:
         body = event.model_dump(mode="json")
         is_new = await saga_log.store_signal(
             tx,
@@ -164,7 +162,7 @@ class Engine:
         for attempt in range(_REFERENCE_TRIES):
             try:
                 return await self._try_to_start(caller, request, flags)
-            except IntegrityError:
+            except Conflict:
                 if attempt == _REFERENCE_TRIES - 1:
                     raise  # a reference was drawn that exists: draw again
         raise AssertionError("unreachable")
@@ -217,7 +215,7 @@ class Engine:
         return result
 
     async def _settle(
-        self, tx: AsyncConnection, row: SagaRow, report: Report | None, *, by_itself: bool = False
+        self, tx: Connection, row: SagaRow, report: Report | None, *, by_itself: bool = False
     ) -> Call | None:
         journal = Journal.of(await saga_log.lines(tx, row["id"]))
         if self._is_foreign(journal):

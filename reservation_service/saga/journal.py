@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import RowMapping
-
 from reservation_service.saga.definition import Event, LocalStep, Part, Pause, RemoteStep, Saga, Step
+from shared.database import Row
 
 _FAILURES = frozenset({Event.NOT_SENT, Event.UNKNOWN})
 
@@ -26,7 +25,7 @@ class Journal:
     lines: list[Line] = field(default_factory=list)
 
     @classmethod
-    def of(cls, rows: Iterable[RowMapping]) -> "Journal":
+    def of(cls, rows: Iterable[Row]) -> "Journal":
         return cls([Line(row["step"], row["direction"], row["event"]) for row in rows])
 
     def add(self, step: str, direction: str, event: Event) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.flags import SAGA_ORCHESTRATION
 from reservation_service.saga.definition import Event, LocalStep, Pause, RemoteAct, RemoteStep, Result, Saga, Verdict
@@ -19,6 +17,7 @@ from reservation_service.states import SagaStatus
 from reservation_service.store import reservations, saga_log
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
+from shared.database import Connection
 from shared.due_rows import backoff_s
 
 Direction = Literal["do", "undo", "ask"]
@@ -47,7 +46,7 @@ class Settling:
 
     def __init__(
         self,
-        tx: AsyncConnection,
+        tx: Connection,
         saga: Saga,
         row: SagaRow,
         booking: Booking,

@@ -1,7 +1,5 @@
 """The acts of the page: four forward, four back, and one look at how the payment stands."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.booking.reservations import payment_id, payment_status, pays_by_card
 from reservation_service.clients.payments import PaymentsClient
@@ -9,6 +7,7 @@ from reservation_service.saga.definition import Event, Result, Verdict
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.crashpoints import external_call
+from shared.database import Connection
 from shared.identifiers import derived_id
 from shared.payment_contract import (
     CancelPayment,
@@ -41,17 +40,17 @@ class Steps:
 
     # our database
 
-    async def create_hold(self, _tx: AsyncConnection, _booking: Booking, _saga: SagaRow) -> None:
+    async def create_hold(self, _tx: Connection, _booking: Booking, _saga: SagaRow) -> None:
         """Adopt the hold the guest has: converting pinned its seats in the transaction that started this saga."""
 
-    async def release_hold(self, tx: AsyncConnection, booking: Booking, saga: SagaRow) -> None:
+    async def release_hold(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
         because = saga["unwinding_because"] or "refused"
         await booking_moves.give_up(tx, booking, asked=because == "asked", reason=because)
 
-    async def confirm_reservation(self, tx: AsyncConnection, booking: Booking, _saga: SagaRow) -> None:
+    async def confirm_reservation(self, tx: Connection, booking: Booking, _saga: SagaRow) -> None:
         await booking_moves.confirm(tx, booking)
 
-    async def cancel_reservation(self, tx: AsyncConnection, booking: Booking, saga: SagaRow) -> None:
+    async def cancel_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
         await booking_moves.cancel(tx, booking, reason=saga["unwinding_because"] or "asked")
 
     # payment service

@@ -124,7 +124,7 @@ FROM time_slots AS slot WHERE slot.id = :time_slot_id
 async def take_seats(tx: AsyncConnection, new: NewHold) -> RowMapping:
     """Run the statement; its one row says what became of it (see `booking.admission`).
 
-    Raises sqlalchemy's IntegrityError when another process was faster with the same key: nothing was taken then, and
+    The transaction ends in a Conflict when another process was faster with the same key: nothing was taken then, and
     running it again finds the other's hold.
     """
     values = {

@@ -1,0 +1,133 @@
+"""The bodies of the admin API: what operators send, and what only they may see."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from reservation_service.api.schemas import View
+from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody
+
+
+class MoneyBody(StrictBody):
+    amount: Annotated[int, Field(ge=0, le=99_999_999)]
+    currency: Currency
+
+
+class TicketTypeBody(StrictBody):
+    code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+    title: ShortText
+    price: MoneyBody
+    seats: Annotated[int, Field(ge=0, le=100)] = 1
+
+
+class FreeCancellation(StrictBody):
+    """Everything comes back until so many minutes before the start."""
+
+    type: Literal["free"]
+    until_minutes_before: Annotated[int, Field(ge=0, le=525_600)] = 0
+
+
+class RefundTier(StrictBody):
+    until_minutes_before: Annotated[int, Field(ge=0, le=525_600)]
+    refund_percent: Annotated[int, Field(ge=0, le=100)]
+
+
+class TieredCancellation(StrictBody):
+    """The first tier whose time has not passed says how much comes back."""
+
+    type: Literal["tiers"]
+    tiers: Annotated[list[RefundTier], Field(min_length=1, max_length=10)]
+
+
+class NoCancellation(StrictBody):
+    """What is booked stays booked."""
+
+    type: Literal["none"]
+
+
+CancellationPolicyBody = Annotated[FreeCancellation | TieredCancellation | NoCancellation, Field(discriminator="type")]
+
+
+class CreateExperienceBody(StrictBody):
+    title: ShortText
+    description: LongText = ""
+    time_zone: ShortText
+    currency: Currency
+    hold_ttl_seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
+    max_party: Annotated[int, Field(ge=1, le=1000)] = 20
+    cutoff_minutes: Annotated[int, Field(ge=0, le=525_600)] = 0
+    capture_method: Literal["manual", "automatic"] = "manual"
+    late_payment_policy: Literal["rebook_or_refund", "refund"] = "rebook_or_refund"
+    cancellation_policy: CancellationPolicyBody = FreeCancellation(type="free")
+    ticket_types: Annotated[list[TicketTypeBody], Field(min_length=1, max_length=50)]
+
+
+class CreateTimeSlotBody(StrictBody):
+    experience_id: Id
+    starts_at: Instant
+    ends_at: Instant
+    capacity: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class ChangeTimeSlotBody(StrictBody):
+    capacity: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    status: Literal["open", "closed"] | None = None
+    reason: ShortText
+
+
+class SetFlagBody(StrictBody):
+    enabled: bool
+    percentage: Annotated[int, Field(ge=0, le=100)] = 100
+    reason: ShortText
+
+
+class FlagView(View):
+    name: str
+    enabled: bool
+    percentage: int
+    overridden: bool
+    default: bool
+    since: str
+    off_means: str
+
+
+class FlagList(View):
+    data: list[FlagView]
+
+
+class InvariantCheck(View):
+    id: str
+    title: str
+    violations: int
+    examples: list[str]
+
+
+class InvariantReport(View):
+    ok: bool
+    checked_at: Instant
+    checks: list[InvariantCheck]
+
+
+class SagaStepView(View):
+    step: str
+    direction: Literal["do", "undo"]
+    event: str
+    at: Instant
+    detail: dict[str, Any] | None = None
+
+
+class SagaView(View):
+    id: Id
+    reservation_id: Id
+    status: str
+    steps: list[SagaStepView]
+    reason: str | None = None
+    attempts: int
+    lease_until: Instant | None
+    due_at: Instant | None
+
+
+class SagaPage(View):
+    data: list[SagaView]
+    has_more: bool
+    next_cursor: str | None
