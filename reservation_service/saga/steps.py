@@ -22,6 +22,8 @@ from shared.payment_contract import (
 _MONEY_IS_SECURED = frozenset(
     {PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED, PaymentStatus.DISPUTED, PaymentStatus.PARTIALLY_REFUNDED}
 )
+# What payment_service says when the provider's object is not the one we asked for: no retry makes that right.
+_CONTRADICTIONS = frozenset({"amount_mismatch", "identity_mismatch", "status_conflict", "refund_mismatch"})
 _EVENTS = {
     Outcome.OK: Event.DONE,
     Outcome.DECLINED: Event.REFUSED,
@@ -124,6 +126,8 @@ def _checked(booking: Booking, answer: PaymentAnswer) -> Result:
     """Never go on with a payment of another amount, currency or booking than ours: a person must look at it."""
     if answer.payment is not None and not _is_ours(booking, answer.payment):
         return Result(Event.STUCK, None, {"code": "amount_mismatch"})
+    if answer.error is not None and answer.error.code in _CONTRADICTIONS:
+        return Result(Event.STUCK, answer.payment, {"code": answer.error.code})
     return _result(answer)
 
 
