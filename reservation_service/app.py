@@ -21,6 +21,9 @@ from reservation_service.api import (
 )
 from reservation_service.api.dependencies import Parts
 from reservation_service.background import jobs
+from reservation_service.booking.catalogue import Offers
+from reservation_service.booking.group_admission import GroupAdmission
+from reservation_service.booking.holds import Holds
 from reservation_service.clients.payments import PaymentsClient
 from reservation_service.flags import FLAGS, SIGNED_INTERNAL_CALLS
 from reservation_service.metrics import Metrics
@@ -84,6 +87,7 @@ def create_app(
     )
     HTTPXClientInstrumentor.instrument_client(http, tracer_provider=provider)
     engine = Engine(database, _saga(settings, http, flags, clock), settings, metrics, clock)
+    group = GroupAdmission(database, clock)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
     background = Background(jobs(settings, database, flags, engine, metrics), clock, metrics.ticked)
 
@@ -97,6 +101,7 @@ def create_app(
         health.draining = True
         await background.stop(timeout_s=settings.shutdown_grace_s / 2)
         await engine.drain(timeout_s=settings.shutdown_grace_s / 2)
+        await group.close()
         await http.aclose()
         await database.close()
         provider.shutdown()
@@ -111,6 +116,7 @@ def create_app(
         database=database,
         flags=flags,
         metrics=metrics,
+        holds=Holds(database, settings, Offers(database, clock), group),
         engine=engine,
         tokens=TokenVerifier(settings, settings.guest_token_secret.get_secret_value()),
         signer=InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),

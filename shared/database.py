@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -23,7 +23,12 @@ _UNIQUE_VIOLATION = "23505"
 
 # The names by which behaviours speak of the database, so that only `store/` speaks SQL.
 Connection = AsyncConnection
-Row = RowMapping
+
+
+class Row(Protocol):
+    """Anything that is asked by column name: a row of a result, or a dictionary that stands in for one."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
 
 
 class DatabaseAway(Weather):
@@ -114,6 +119,13 @@ class Database:
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             async with connection.begin():
                 yield connection
+
+    async def lend(self) -> AsyncConnection:
+        """Lend a connection for good; the borrower closes it. Raises DatabaseAway."""
+        try:
+            return await self.engine.connect()
+        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+            raise DatabaseAway(type(error).__name__) from error
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

@@ -13,6 +13,7 @@ from reservation_service.booking.pricing import money
 from reservation_service.booking.reservations import payment_status
 from reservation_service.states import BookingStatus
 from reservation_service.store.reservations import Booking
+from shared.database import Row
 from shared.payment_contract import PaymentStatus
 from shared.problems import ServiceUnavailable
 
@@ -82,7 +83,7 @@ def slot_view(row: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]]) -> s
     )
 
 
-def hold_view(booking: Booking, *, extensions_max: int, as_created: bool = False) -> schemas.HoldView:
+def hold_view(booking: Row, *, extensions_max: int, as_created: bool = False) -> schemas.HoldView:
     """Show a hold as it is, or, for a replay, exactly as it was when it was made."""
     status = _HOLD_STATUS.get(BookingStatus(booking["status"]), "converted")
     if status == "active" and booking["due"]:
@@ -106,7 +107,7 @@ def hold_view(booking: Booking, *, extensions_max: int, as_created: bool = False
     )
 
 
-def time_left(booking: Booking) -> dict[str, str]:
+def time_left(booking: Row) -> dict[str, str]:
     """Say how long is left, as a duration: guests' clocks lie, and bodies replay byte for byte."""
     timed = booking["status"] in {BookingStatus.HELD, BookingStatus.PENDING}
     left_ms = max(0, int(float(booking["seconds_left"]) * 1000)) if timed else 0

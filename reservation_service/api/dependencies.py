@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import Depends, Header, Query, Request
 
+from reservation_service.booking.holds import Holds
 from reservation_service.metrics import Metrics
 from reservation_service.saga.engine import Engine
 from reservation_service.settings import ReservationSettings
@@ -27,6 +28,7 @@ class Parts:
     database: Database
     flags: Flags
     metrics: Metrics
+    holds: Holds
     engine: Engine
     tokens: TokenVerifier
     signer: InternalSigner

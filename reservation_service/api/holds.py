@@ -14,7 +14,7 @@ from reservation_service.api.answers import (
 )
 from reservation_service.api.dependencies import TheCaller, TheKey, TheParts
 from reservation_service.api.schemas import ConvertBody, CreateHoldBody, ExtendHoldBody, HoldView, ReservationView
-from reservation_service.booking import holds
+from reservation_service.booking.holds import HoldRequest
 from reservation_service.booking.reservations import EXTERNAL_SCOPE, ConvertRequest
 from reservation_service.errors import (
     AmountTooLarge,
@@ -83,7 +83,7 @@ async def create_hold(
     if body.discount_code is not None:
         raise DiscountInvalid
     sent = body.model_dump(mode="json", exclude_unset=True)
-    wanted = holds.HoldRequest(
+    wanted = HoldRequest(
         key=key,
         fingerprint=fingerprint("POST", request.url.path, sent),
         time_slot_id=body.time_slot_id,
@@ -93,9 +93,7 @@ async def create_hold(
         metadata=body.metadata,
     )
     try:
-        answer = await holds.create_hold(
-            parts.database, parts.settings, parts.flags.snapshot(caller.subject), caller, wanted
-        )
+        answer = await parts.holds.create(parts.flags.snapshot(caller.subject), caller, wanted)
     except Problem as refusal:
         parts.metrics.holds.labels(refusal.code.lower()).inc()
         raise
@@ -117,7 +115,7 @@ async def create_hold(
 )
 async def get_hold(request: Request, parts: TheParts, caller: TheCaller, hold_id: str) -> Response:
     """Show a hold as it is now."""
-    booking = await holds.read_hold(parts.database, caller, _hold_id(hold_id))
+    booking = await parts.holds.read(caller, _hold_id(hold_id))
     view = hold_view(booking, extensions_max=parts.settings.hold_extensions_max)
     return conditional_answer(request, view, time_left(booking))
 
@@ -133,7 +131,7 @@ async def get_hold(request: Request, parts: TheParts, caller: TheCaller, hold_id
 async def extend_hold(parts: TheParts, caller: TheCaller, hold_id: str, body: ExtendHoldBody | None = None) -> Response:
     """Keep a hold longer: until `seconds` from now if that is later, a limited number of times."""
     seconds = body.seconds if body else None
-    booking = await holds.extend_hold(parts.database, parts.settings, caller, _hold_id(hold_id), seconds)
+    booking = await parts.holds.extend(caller, _hold_id(hold_id), seconds)
     view = hold_view(booking, extensions_max=parts.settings.hold_extensions_max)
     return json_answer(view, headers=time_left(booking))
 
@@ -146,7 +144,7 @@ async def extend_hold(parts: TheParts, caller: TheCaller, hold_id: str, body: Ex
 )
 async def release_hold(parts: TheParts, caller: TheCaller, hold_id: str) -> Response:
     """Give a hold back, its seats at once; repeating it changes nothing."""
-    booking = await holds.release_hold(parts.database, caller, _hold_id(hold_id))
+    booking = await parts.holds.release(caller, _hold_id(hold_id))
     view = hold_view(booking, extensions_max=parts.settings.hold_extensions_max)
     return json_answer(view, headers=time_left(booking))
 

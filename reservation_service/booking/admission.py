@@ -1,6 +1,9 @@
 """Lets a hold in, or says why not: the one statement, what its answer means, and when it is worth a second try."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
@@ -13,6 +16,40 @@ from shared.problems import IdempotencyKeyReused
 
 # The same key racing in two processes, or a slot whose expired holds had to go first: each costs one more round.
 _ROUNDS = 5
+_SWEEP_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What became of a full slot: how many lapsed holds gave their seats back, and how many seats are free now."""
+
+    expired: int
+    available: int
+
+
+class SlotSweeps:
+    """Gives back the lapsed holds of full slots on demand; callers who find the same slot full share one look at it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._looking: dict[UUID, asyncio.Task[Swept]] = {}
+
+    async def sweep(self, time_slot_id: UUID) -> Swept:
+        """Expire the due holds of one slot and count its free seats. Raises DatabaseAway."""
+        look = self._looking.get(time_slot_id)
+        if look is None:
+            look = asyncio.create_task(self._look(time_slot_id))
+            self._looking[time_slot_id] = look
+            look.add_done_callback(lambda _: self._looking.pop(time_slot_id, None))
+        return await asyncio.shield(look)
+
+    async def _look(self, time_slot_id: UUID) -> Swept:
+        async with self._database.transaction("expire_slot") as tx:
+            expired = await slots.expire_due(tx, batch=_SWEEP_BATCH, time_slot_id=time_slot_id)
+            return Swept(expired, await slots.free_seats(tx, time_slot_id))
+
+
+Take = Callable[[NewHold], Awaitable[Row | None]]
 
 
 class Decision(Enum):
@@ -30,35 +67,35 @@ class Admission:
 
     hold_id: UUID
     decision: Decision
+    expires_at: datetime | None = None
     supersedes: UUID | None = None
 
 
-async def admit(database: Database, new: NewHold, *, renew: bool) -> Admission:
+async def admit(database: Database, new: NewHold, take: Take, sweeps: SlotSweeps, *, renew: bool) -> Admission:
     """Take the seats for `new`, or find the hold that its key already has.
 
-    With `renew`, a hold that expired, failed or was taken away is superseded under the same key. Raises the refusals
-    of POST /v1/holds; SlotBusy (503) when the database could not be had in time, and then nothing was done.
+    `take` runs the statement, alone or in a group. With `renew`, a hold that expired, failed or was taken away is
+    superseded under the same key. Raises the refusals of POST /v1/holds; SlotBusy (503) when the database could not be
+    had in time, and then nothing was done.
     """
-    slot_was_swept = False
+    available = 0
     try:
         for _ in range(_ROUNDS):
-            row = await _take(database, new)
+            row = await take(new)
             if row is None:
                 continue
             decision = judge(row, new)
             if decision is Decision.STALE and renew:
-                renewed = await _renew(database, new, row["known_id"])
+                decision, renewed = await _renew(database, new, row["known_id"])
                 if renewed is not None:
                     return renewed
-            elif decision is Decision.FULL:
-                if slot_was_swept:
+            elif decision is not Decision.FULL:
+                return Admission(row["known_id"] or new.hold_id, _without_renewal(decision), row["expires_at"])
+            if decision is Decision.FULL:
+                swept = await sweeps.sweep(new.time_slot_id)
+                available = swept.available
+                if not swept.expired:
                     break
-                slot_was_swept = True
-                await expire_slot(database, new.time_slot_id)
-            else:
-                return Admission(row["known_id"] or new.hold_id, _without_renewal(decision))
-        async with database.reading() as connection:
-            available = await slots.free_seats(connection, new.time_slot_id)
     except DatabaseAway as error:
         raise SlotBusy(retry_after_ms=1000) from error
     raise SlotUnavailable(available=max(0, min(available, new.seats - 1)))
@@ -69,8 +106,11 @@ def _without_renewal(decision: Decision) -> Decision:
 
 
 def judge(row: Row, new: NewHold) -> Decision:
-    """Read the statement's row. Raises what is final: key reused, no such slot, closed, too many holds."""
-    if row["expires_at"] is not None:
+    """Read the statement's row. Raises what is final: key reused, no such slot, closed, too many holds.
+
+    A key that leads to this very hold belongs to an earlier run of the statement whose commit we did not hear of.
+    """
+    if row["expires_at"] is not None or row["known_id"] == new.hold_id:
         return Decision.CREATED
     if row["known_id"] is not None and row["known_id"] != new.supersedes:
         if bytes(row["fingerprint"]) != new.fingerprint:
@@ -102,7 +142,7 @@ def is_renewable(status: str, released_by: str | None, *, due: bool) -> bool:
             return False
 
 
-async def _take(database: Database, new: NewHold) -> Row | None:
+async def take_alone(database: Database, new: NewHold) -> Row | None:
     """Run the statement in its own transaction; None when another process won the race for the same key."""
     try:
         async with database.transaction("create_hold") as tx:
@@ -111,8 +151,8 @@ async def _take(database: Database, new: NewHold) -> Row | None:
         return None
 
 
-async def _renew(database: Database, new: NewHold, stale_id: UUID) -> Admission | None:
-    """Close the stale hold and take the seats again; None when it turned out not to be stale (ask anew).
+async def _renew(database: Database, new: NewHold, stale_id: UUID) -> tuple[Decision, Admission | None]:
+    """Close the stale hold and take the seats again; no admission when it is not stale after all, or the slot is full.
 
     Locks the old row first and the slot after it, in the order of the sweeper.
     """
@@ -121,27 +161,13 @@ async def _renew(database: Database, new: NewHold, stale_id: UUID) -> Admission 
         async with database.transaction("renew_hold") as tx:
             old = await reservations.lock_booking(tx, stale_id)
             if old is None or not is_renewable(old["status"], old["released_by"], due=old["due"]):
-                return None
+                return Decision.STALE, None
             if old["status"] == BookingStatus.HELD:
                 await reservations.move(tx, old, BookingStatus.EXPIRED, reason="time ran out, renewed")
             row = await slots.take_seats(tx, renewal)
     except Conflict:
-        return None
-    if judge(row, renewal) is Decision.FULL:
-        await _sweep_or_refuse(database, new)
-        return None
-    return Admission(new.hold_id, Decision.CREATED, supersedes=stale_id)
-
-
-async def _sweep_or_refuse(database: Database, new: NewHold) -> None:
-    """The slot is full: give back what others let lapse; when that frees nothing, the refusal is final."""
-    if await expire_slot(database, new.time_slot_id) == 0:
-        async with database.reading() as connection:
-            available = await slots.free_seats(connection, new.time_slot_id)
-        raise SlotUnavailable(available=max(0, min(available, new.seats - 1)))
-
-
-async def expire_slot(database: Database, time_slot_id: UUID) -> int:
-    """Expire the due holds of one slot, so that their seats can be had at once."""
-    async with database.transaction("expire_slot") as tx:
-        return await slots.expire_due(tx, batch=100, time_slot_id=time_slot_id)
+        return Decision.STALE, None
+    decision = judge(row, renewal)
+    if decision is Decision.FULL:
+        return decision, None
+    return decision, Admission(new.hold_id, Decision.CREATED, row["expires_at"], supersedes=stale_id)

@@ -9,9 +9,39 @@ from zoneinfo import ZoneInfo
 from reservation_service.errors import CapacityBelowTaken, ExperienceNotFound, SlotClosed, TimeSlotNotFound
 from reservation_service.states import SlotStatus
 from reservation_service.store import catalogue
+from shared.clock import Clock
 from shared.database import Database
 from shared.identifiers import new_id
 from shared.problems import ValidationFailed
+
+_OFFERS_MAX = 10_000
+_OFFER_LIFE_S = 5.0
+
+
+class Offers:
+    """What may be bought on a slot and on which terms, remembered for a few seconds.
+
+    Only terms: whether the slot sells and how many seats it has is decided by the statement that takes them. A slot
+    that is not there is not remembered.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[UUID, tuple[float, dict[str, Any]]] = {}
+
+    async def of_slot(self, slot_id: UUID) -> dict[str, Any] | None:
+        known = self._known.get(slot_id)
+        if known is not None and known[0] > self._clock.monotonic():
+            return known[1]
+        async with self._database.reading() as connection:
+            row = await catalogue.offer(connection, slot_id)
+        if row is None:
+            return None
+        if len(self._known) >= _OFFERS_MAX:
+            self._known.clear()
+        self._known[slot_id] = (self._clock.monotonic() + _OFFER_LIFE_S, dict(row))
+        return dict(row)
 
 
 async def add_experience(

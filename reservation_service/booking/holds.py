@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from reservation_service.booking.admission import Admission, Decision, admit
+from reservation_service.booking.admission import Admission, Decision, SlotSweeps, admit, take_alone
+from reservation_service.booking.catalogue import Offers
+from reservation_service.booking.group_admission import GroupAdmission
 from reservation_service.booking.pricing import price_party
 from reservation_service.errors import (
     HoldExpired,
@@ -13,13 +17,13 @@ from reservation_service.errors import (
     InvalidHoldStatus,
     TimeSlotNotFound,
 )
-from reservation_service.flags import SMART_IDEMPOTENCY
+from reservation_service.flags import GROUP_ADMISSION, SMART_IDEMPOTENCY
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import BookingStatus, ReleasedBy
-from reservation_service.store import catalogue, reservations, slots
+from reservation_service.store import reservations, slots
 from reservation_service.store.reservations import Booking
 from shared.auth import Caller
-from shared.database import Database
+from shared.database import Database, Row
 from shared.flags import Snapshot
 from shared.identifiers import new_id
 from shared.problems import IdempotencyKeyReused, Problem
@@ -42,112 +46,143 @@ class HoldRequest:
 class HoldAnswer:
     """A hold to be shown as it was created, and whether this call made it."""
 
-    booking: Booking
+    booking: Row
     created: bool
     renewed: bool
 
 
-async def create_hold(
-    database: Database, settings: ReservationSettings, flags: Snapshot, caller: Caller, request: HoldRequest
-) -> HoldAnswer:
-    """Hold seats, or replay or renew the hold that this key has. Raises the refusals of POST /v1/holds."""
-    try:
-        new = await _priced(database, settings, caller, request)
-    except Problem:
-        # The price list may have changed since; a hold that exists is replayed all the same.
-        admission = await _known(database, caller, request)
-        if admission is None:
-            raise
-    else:
-        admission = await admit(database, new, renew=flags[SMART_IDEMPOTENCY])
-    async with database.reading() as connection:
-        booking = await reservations.booking(connection, admission.hold_id)
-    if booking is None:
-        raise HoldNotFound
-    return HoldAnswer(booking, admission.decision is Decision.CREATED, admission.supersedes is not None)
+class Holds:
+    """The behaviours of one process, with what they share."""
 
+    def __init__(
+        self, database: Database, settings: ReservationSettings, offers: Offers, group: GroupAdmission
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._offers = offers
+        self._group = group
+        self._sweeps = SlotSweeps(database)
 
-async def _priced(
-    database: Database, settings: ReservationSettings, caller: Caller, request: HoldRequest
-) -> slots.NewHold:
-    async with database.reading() as connection:
-        offer = await catalogue.offer(connection, request.time_slot_id)
-    if offer is None:
-        raise TimeSlotNotFound
-    party = price_party(dict(offer), request.items)
-    return slots.NewHold(
-        hold_id=new_id(),
-        caller=caller.subject,
-        key=request.key,
-        fingerprint=request.fingerprint,
-        time_slot_id=request.time_slot_id,
-        seats=party.seats,
-        ttl_s=request.ttl_seconds or offer["hold_ttl_seconds"] or settings.hold_ttl_seconds,
-        items=party.items,
-        price=party.price,
-        total_minor=party.total_minor,
-        currency=offer["currency"],
-        capture_method=offer["capture_method"],
-        client_reference=request.client_reference,
-        metadata=request.metadata,
-        active_holds_max=settings.max_active_holds,
-    )
+    async def create(self, flags: Snapshot, caller: Caller, request: HoldRequest) -> HoldAnswer:
+        """Hold seats, or replay or renew the hold that this key has. Raises the refusals of POST /v1/holds."""
+        try:
+            new = await self._priced(caller, request)
+        except Problem:
+            # The price list may have changed since; a hold that exists is replayed all the same.
+            known = await self._known(caller, request)
+            if known is None:
+                raise
+            return await self._replay(known)
+        take = self._group.take if flags[GROUP_ADMISSION] else partial(take_alone, self._database)
+        admission = await admit(self._database, new, take, self._sweeps, renew=flags[SMART_IDEMPOTENCY])
+        if admission.decision is Decision.CREATED and admission.expires_at is not None:
+            made = _as_made(new, admission)
+            return HoldAnswer(made, created=True, renewed=admission.supersedes is not None)
+        return await self._replay(admission)
 
-
-async def _known(database: Database, caller: Caller, request: HoldRequest) -> Admission | None:
-    async with database.reading() as connection:
-        known = await reservations.known_key(connection, caller=caller.subject, route=slots.HOLD_ROUTE, key=request.key)
-    if known is None:
-        return None
-    if bytes(known["fingerprint"]) != request.fingerprint:
-        raise IdempotencyKeyReused
-    return Admission(known["hold_id"], Decision.REPLAYED)
-
-
-async def read_hold(database: Database, caller: Caller, hold_id: UUID) -> Booking:
-    """Return a caller's own hold. Raises HoldNotFound, for another's exactly like for none."""
-    async with database.reading() as connection:
-        booking = await reservations.booking(connection, hold_id, caller=caller.subject)
-    if booking is None:
-        raise HoldNotFound
-    return booking
-
-
-async def release_hold(database: Database, caller: Caller, hold_id: UUID) -> Booking:
-    """Give a hold back, its seats at once; doing it again changes nothing. Raises InvalidHoldStatus once converted."""
-    async with database.transaction("release_hold") as tx:
-        booking = await reservations.lock_booking(tx, hold_id, caller=caller.subject)
+    async def _replay(self, admission: Admission) -> HoldAnswer:
+        async with self._database.reading() as connection:
+            booking = await reservations.booking(connection, admission.hold_id)
         if booking is None:
             raise HoldNotFound
-        if booking["status"] == BookingStatus.HELD:
-            await reservations.move(
-                tx, booking, BookingStatus.RELEASED, reason="given back", released_by=ReleasedBy.GUEST
+        return HoldAnswer(booking, created=admission.decision is Decision.CREATED, renewed=False)
+
+    async def _priced(self, caller: Caller, request: HoldRequest) -> slots.NewHold:
+        offer = await self._offers.of_slot(request.time_slot_id)
+        if offer is None:
+            raise TimeSlotNotFound
+        party = price_party(offer, request.items)
+        return slots.NewHold(
+            hold_id=new_id(),
+            caller=caller.subject,
+            key=request.key,
+            fingerprint=request.fingerprint,
+            time_slot_id=request.time_slot_id,
+            seats=party.seats,
+            ttl_s=request.ttl_seconds or offer["hold_ttl_seconds"] or self._settings.hold_ttl_seconds,
+            items=party.items,
+            price=party.price,
+            total_minor=party.total_minor,
+            currency=offer["currency"],
+            capture_method=offer["capture_method"],
+            client_reference=request.client_reference,
+            metadata=request.metadata,
+            active_holds_max=self._settings.max_active_holds,
+        )
+
+    async def _known(self, caller: Caller, request: HoldRequest) -> Admission | None:
+        async with self._database.reading() as connection:
+            known = await reservations.known_key(
+                connection, caller=caller.subject, route=slots.HOLD_ROUTE, key=request.key
             )
-        elif booking["status"] not in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
-            raise InvalidHoldStatus(hold_status="converted")
-    return await read_hold(database, caller, hold_id)
+        if known is None:
+            return None
+        if bytes(known["fingerprint"]) != request.fingerprint:
+            raise IdempotencyKeyReused
+        return Admission(known["hold_id"], Decision.REPLAYED)
 
-
-async def extend_hold(
-    database: Database, settings: ReservationSettings, caller: Caller, hold_id: UUID, seconds: int | None
-) -> Booking:
-    """Keep a hold for `seconds` more from now, at most twice and never beyond its longest lifetime."""
-    async with database.transaction("extend_hold") as tx:
-        booking = await reservations.lock_booking(tx, hold_id, caller=caller.subject)
+    async def read(self, caller: Caller, hold_id: UUID) -> Booking:
+        """Return a caller's own hold. Raises HoldNotFound, for another's exactly like for none."""
+        async with self._database.reading() as connection:
+            booking = await reservations.booking(connection, hold_id, caller=caller.subject)
         if booking is None:
             raise HoldNotFound
+        return booking
+
+    async def release(self, caller: Caller, hold_id: UUID) -> Booking:
+        """Give a hold back, its seats at once; again changes nothing. Raises InvalidHoldStatus once converted."""
+        async with self._database.transaction("release_hold") as tx:
+            booking = await reservations.lock_booking(tx, hold_id, caller=caller.subject)
+            if booking is None:
+                raise HoldNotFound
+            if booking["status"] == BookingStatus.HELD:
+                by = ReleasedBy.GUEST
+                await reservations.move(tx, booking, BookingStatus.RELEASED, reason="given back", released_by=by)
+            elif booking["status"] not in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
+                raise InvalidHoldStatus(hold_status="converted")
+        return await self.read(caller, hold_id)
+
+    async def extend(self, caller: Caller, hold_id: UUID, seconds: int | None) -> Booking:
+        """Keep a hold for `seconds` more from now, at most twice and never beyond its longest lifetime."""
+        async with self._database.transaction("extend_hold") as tx:
+            booking = await reservations.lock_booking(tx, hold_id, caller=caller.subject)
+            if booking is None:
+                raise HoldNotFound
+            self._check_extendable(booking)
+            await reservations.change(
+                tx,
+                hold_id,
+                extensions=booking["extensions"] + 1,
+                expires_at=reservations.extended_expiry(
+                    seconds or self._settings.hold_ttl_seconds, self._settings.hold_lifetime_max_seconds
+                ),
+            )
+        return await self.read(caller, hold_id)
+
+    def _check_extendable(self, booking: Booking) -> None:
         if booking["status"] == BookingStatus.EXPIRED or (booking["status"] == BookingStatus.HELD and booking["due"]):
             raise HoldExpired(next_calls={"create_hold": "/v1/holds"})
         if booking["status"] != BookingStatus.HELD:
             raise InvalidHoldStatus
-        if booking["extensions"] >= settings.hold_extensions_max:
-            raise HoldExtensionLimit(maximum=settings.hold_extensions_max)
-        await reservations.change(
-            tx,
-            hold_id,
-            extensions=booking["extensions"] + 1,
-            expires_at=reservations.extended_expiry(
-                seconds or settings.hold_ttl_seconds, settings.hold_lifetime_max_seconds
-            ),
-        )
-    return await read_hold(database, caller, hold_id)
+        if booking["extensions"] >= self._settings.hold_extensions_max:
+            raise HoldExtensionLimit(maximum=self._settings.hold_extensions_max)
+
+
+def _as_made(new: slots.NewHold, admission: Admission) -> dict[str, Any]:
+    """Return the columns a new hold is shown from, as a read of its row would give them."""
+    return {
+        "id": new.hold_id,
+        "status": BookingStatus.HELD,
+        "time_slot_id": new.time_slot_id,
+        "items": new.items,
+        "seats": new.seats,
+        "price": new.price,
+        "created_expires_at": admission.expires_at,
+        "expires_at": admission.expires_at,
+        "extensions": 0,
+        "due": False,
+        "supersedes": admission.supersedes,
+        "client_reference": new.client_reference,
+        "metadata": new.metadata,
+        "seconds_left": new.ttl_s,
+    }

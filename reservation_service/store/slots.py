@@ -78,7 +78,9 @@ _REPOINT = """
     WHERE caller = :caller AND route = :route AND key = :key AND hold_id = CAST(:supersedes AS uuid)
       AND fingerprint = :fingerprint AND EXISTS (SELECT FROM seats)
 """
-_TAKE = text(_HOLD.format(claim=_FIRST_CLAIM))
+HOLD_SQL = _HOLD.format(claim=_FIRST_CLAIM)
+"""The statement of a first hold, with `:name` parameters; `store.hold_lane` pipelines it."""
+_TAKE = text(HOLD_SQL)
 _TAKE_AGAIN = text(_HOLD.format(claim=_REPOINT))
 
 # Expired holds give their seats back. Rows first (skipping those that somebody works on), then slots in the order of
@@ -127,15 +129,19 @@ async def take_seats(tx: AsyncConnection, new: NewHold) -> RowMapping:
     The transaction ends in a Conflict when another process was faster with the same key: nothing was taken then, and
     running it again finds the other's hold.
     """
-    values = {
+    result = await tx.execute(_TAKE if new.supersedes is None else _TAKE_AGAIN, statement_values(new))
+    return result.mappings().one()
+
+
+def statement_values(new: NewHold) -> dict[str, Any]:
+    """Return the statement's parameters by name, JSON as text."""
+    return {
         **vars(new),
         "route": HOLD_ROUTE,
         "items": orjson.dumps(new.items).decode(),
         "price": orjson.dumps(new.price).decode(),
         "metadata": None if new.metadata is None else orjson.dumps(new.metadata).decode(),
     }
-    result = await tx.execute(_TAKE if new.supersedes is None else _TAKE_AGAIN, values)
-    return result.mappings().one()
 
 
 async def expire_due(tx: AsyncConnection, *, batch: int, time_slot_id: UUID | None = None) -> int:
