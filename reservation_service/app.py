@@ -3,11 +3,13 @@
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from reservation_service.api import (
@@ -60,6 +62,37 @@ _ROUTERS = (
 )
 
 
+@dataclass(frozen=True)
+class _House:
+    """What lives as long as the process, and in which order it is opened and closed."""
+
+    settings: ReservationSettings
+    database: Database
+    flags: Flags
+    http: httpx.AsyncClient
+    engine: Engine
+    group: GroupAdmission
+    background: Background
+    health: Health
+    tracing: TracerProvider
+
+    @asynccontextmanager
+    async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        """Start the background work; on the way out, let what runs come to rest and close everything."""
+        await self.flags.refresh(self.database)
+        self.background.start()
+        _settle_heap()
+        self.health.started = True
+        yield
+        self.health.draining = True
+        await self.background.stop(timeout_s=self.settings.shutdown_grace_s / 2)
+        await self.engine.drain(timeout_s=self.settings.shutdown_grace_s / 2)
+        await self.group.close()
+        await self.http.aclose()
+        await self.database.close()
+        self.tracing.shutdown()
+
+
 def create_app(
     settings: ReservationSettings,
     *,
@@ -78,35 +111,15 @@ def create_app(
     metrics = Metrics(CollectorRegistry())
     metrics.watch_pool(database)
     flags = Flags(FLAGS, flag_overrides, environment)
-    provider = tracer_provider("reservation_service", settings)
-    http = httpx.AsyncClient(
-        base_url=settings.payment_service_url,
-        transport=payments_transport,
-        timeout=httpx.Timeout(settings.internal_call_timeout_s, connect=2.0, pool=1.0),
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
-    )
-    HTTPXClientInstrumentor.instrument_client(http, tracer_provider=provider)
+    tracing = tracer_provider("reservation_service", settings)
+    http = _payments_http(settings, payments_transport, tracing)
     engine = Engine(database, _saga(settings, http, flags, clock), settings, metrics, clock)
     group = GroupAdmission(database, clock)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
     background = Background(jobs(settings, database, flags, engine, metrics), clock, metrics.ticked)
+    house = _House(settings, database, flags, http, engine, group, background, health, tracing)
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await flags.refresh(database)
-        background.start()
-        _settle_heap()
-        health.started = True
-        yield
-        health.draining = True
-        await background.stop(timeout_s=settings.shutdown_grace_s / 2)
-        await engine.drain(timeout_s=settings.shutdown_grace_s / 2)
-        await group.close()
-        await http.aclose()
-        await database.close()
-        provider.shutdown()
-
-    app = _describe(FastAPI(lifespan=lifespan, telemetry=fastapi_telemetry(provider), **_DESCRIPTION))
+    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry))
@@ -123,6 +136,19 @@ def create_app(
         clock=clock,
     )
     return app
+
+
+def _payments_http(
+    settings: ReservationSettings, transport: httpx.AsyncBaseTransport | None, tracing: TracerProvider
+) -> httpx.AsyncClient:
+    http = httpx.AsyncClient(
+        base_url=settings.payment_service_url,
+        transport=transport,
+        timeout=httpx.Timeout(settings.internal_call_timeout_s, connect=2.0, pool=1.0),
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
+    )
+    HTTPXClientInstrumentor.instrument_client(http, tracer_provider=tracing)
+    return http
 
 
 def _saga(settings: ReservationSettings, http: httpx.AsyncClient, flags: Flags, clock: Clock) -> Saga:

@@ -20,9 +20,6 @@ class ReservationSettings(SharedSettings):
     hold_lifetime_max_seconds: int = Field(1800, ge=1, description="no extension keeps a hold longer than this")
     hold_extensions_max: int = Field(2, ge=0)
     max_active_holds: int = Field(5, ge=1, description="per customer; soft across processes")
-    slot_full_retry_rounds: int = Field(
-        1, ge=0, description="how often a full slot's due holds are swept before saying no"
-    )
 
     payment_window_seconds: int = Field(900, ge=1, description="how long a pending booking keeps its seats unpaid")
     unknown_grace_seconds: int = Field(

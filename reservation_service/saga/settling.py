@@ -75,6 +75,8 @@ class Settling:
         if report is None and by_itself and not self._may_act_by_itself():
             await self._rest(self._settings.saga_backoff_max_s, self.status)
             return None
+        if self.status is SagaStatus.WAITING:
+            await self._become(SagaStatus.RUNNING)
         asked = report is not None and report.call.direction == "ask"
         while True:
             if self.status is SagaStatus.UNWINDING:
