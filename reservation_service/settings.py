@@ -9,16 +9,16 @@ class ReservationSettings(SharedSettings):
     """Read from the environment; the full list with what each does is docs/reference/settings.md."""
 
     reservation_database_url: SecretStr = Field(description="postgresql+asyncpg://...")
-    reservation_port: int = Field(8000, ge=1, le=65535)
+    reservation_port: int = Field(8000, ge=1, le=65535, description="where this service listens")
     payment_service_url: str = Field("http://127.0.0.1:8001", description="where payment_service listens")
     guest_token_secret: SecretStr = Field(
         description="HS256 secret of anonymous customers' tokens, used for nothing else"
     )
-    guest_token_days: int = Field(30, ge=1)
+    guest_token_days: int = Field(30, ge=1, description="how long a guest can come back to a booking")
 
     hold_ttl_seconds: int = Field(600, ge=1, le=1800, description="how long a hold lasts unless the experience says so")
     hold_lifetime_max_seconds: int = Field(1800, ge=1, description="no extension keeps a hold longer than this")
-    hold_extensions_max: int = Field(2, ge=0)
+    hold_extensions_max: int = Field(2, ge=0, description="how often one hold may be extended")
     max_active_holds: int = Field(5, ge=1, description="per customer; soft across processes")
 
     payment_window_seconds: int = Field(900, ge=1, description="how long a pending booking keeps its seats unpaid")
@@ -31,10 +31,12 @@ class ReservationSettings(SharedSettings):
 
     saga_lease_seconds: float = Field(45.0, gt=0, description="longer than everything one step may wait for")
     saga_poll_seconds: float = Field(1.0, gt=0, description="how often sagas that fell due are looked for")
-    saga_batch_size: int = Field(20, ge=1)
+    saga_batch_size: int = Field(20, ge=1, description="how many sagas one process has in hand at once")
     saga_attempts_max: int = Field(50, ge=1, description="a step that failed this often in a row needs attention")
     saga_backoff_max_s: float = Field(30.0, gt=0, description="the longest wait between two tries of one step")
 
-    sweep_interval_seconds: float = Field(5.0, gt=0)
-    sweep_batch_size: int = Field(100, ge=1)
-    flags_refresh_seconds: float = Field(1.0, gt=0)
+    sweep_interval_seconds: float = Field(
+        5.0, gt=0, description="how often lapsed holds are tidied up; their seats do not wait for it"
+    )
+    sweep_batch_size: int = Field(100, ge=1, description="lapsed holds per transaction: keeps its locks short")
+    flags_refresh_seconds: float = Field(1.0, gt=0, description="how soon a flag set in another process is seen here")

@@ -3,6 +3,7 @@
 Pure ASGI, because a `BaseHTTPMiddleware` costs more than a whole route.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -74,11 +75,10 @@ class HttpEdge:
         if exchange.announced_too_much():
             await exchange.refuse(PayloadTooLarge())
             return
-        try:
+        with contextlib.suppress(BodyTooLarge):
             await self._app(exchange.scope, exchange.receive, exchange.send)
-        except BodyTooLarge:
-            if not exchange.started:
-                await exchange.refuse(PayloadTooLarge())
+        if exchange.exceeded and not exchange.started:
+            await exchange.refuse(PayloadTooLarge())
 
 
 class _Exchange:
@@ -88,6 +88,8 @@ class _Exchange:
         self.scope = scope
         self.request_id = uuid4().hex
         self.started = False
+        self.exceeded = False
+        self._refusing = False
         self.status = 500
         self.elapsed_s: Callable[[], float] = lambda: 0.0
         self._receive = receive
@@ -105,10 +107,13 @@ class _Exchange:
         message = await self._receive()
         self._received_bytes += len(message.get("body", b""))
         if self._received_bytes > self._limit_bytes:
+            self.exceeded = True
             raise BodyTooLarge
         return message
 
     async def send(self, message: Message) -> None:
+        if self.exceeded and not self.started and not self._refusing:
+            return  # the framework calls an unreadable body malformed; that is not what is wrong with this one
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
@@ -121,6 +126,7 @@ class _Exchange:
         await self._send(message)
 
     async def refuse(self, problem: Problem) -> None:
+        self._refusing = True
         instance = f"urn:request:{self.request_id}"
         response = problem_response(problem, request_id=self.request_id, instance=instance)
         await response(self.scope, self._receive, self.send)

@@ -11,7 +11,7 @@ class SharedSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="the address to listen on; loopback unless you say otherwise")
     redis_url: str = Field("", description="empty: run without Redis")
     database_pool_size: int = Field(
         8, ge=1, le=64, description="more connections hide queueing, they do not shorten it"
@@ -29,9 +29,9 @@ class SharedSettings(BaseSettings):
         SecretStr(""), description="used and accepted only while flag `signed_internal_calls` is off on that side"
     )
     shutdown_grace_s: int = Field(20, ge=1, description="how long SIGTERM waits for answers in flight")
-    log_level: str = "INFO"
-    log_json: bool = True
-    trace_sample_ratio: float = Field(0.01, ge=0, le=1)
+    log_level: str = Field("INFO", description="the least serious level that is written")
+    log_json: bool = Field(True, description="one JSON object a line; off: coloured text for people")
+    trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="the share of traces that are recorded")
     otel_exporter_otlp_endpoint: str = Field("", description="empty: spans are made (ids in logs) but not exported")
 
     @field_validator("internal_signing_keys", mode="before")
