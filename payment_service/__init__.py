@@ -1,0 +1,1 @@
+"""Moves money through Stripe: records what it is about to do, does it, and records what came of it."""

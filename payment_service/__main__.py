@@ -1,0 +1,15 @@
+"""`python -m payment_service`: settings, schema check, app, server."""
+
+from payment_service.app import MIGRATIONS, create_app
+from payment_service.settings import PaymentSettings
+from shared.serving import serve
+
+if __name__ == "__main__":
+    serve(
+        "payment_service",
+        PaymentSettings,
+        create_app,
+        port=lambda settings: settings.payment_port,
+        database_url=lambda settings: settings.payment_database_url,
+        migrations=MIGRATIONS,
+    )

@@ -1,0 +1,1 @@
+"""The door: parses and refuses, then calls one behaviour."""

@@ -1,0 +1,48 @@
+"""Every refusal of this service: its status, its code, and what to do about it.
+
+    Problem
+    ├── WebhookSignatureInvalid, WebhookMalformed                          400
+    ├── PaymentNotFound, WebhookEventNotFound, FlagNotFound                404
+    ├── RefundExceedsPayment, PaymentIdentityTaken, EventAlreadyProcessed  409
+    └── (from shared) the Idempotency-Key, tokens, signatures, bodies
+
+What Stripe refuses is no problem document: it is the outcome `declined` of a 200 answer.
+"""
+
+from shared.problems import NotFound, Problem
+
+
+class WebhookSignatureInvalid(Problem):
+    status, code, title = 400, "WEBHOOK_SIGNATURE_INVALID", "The signature does not fit these bytes and this time"
+
+
+class WebhookMalformed(Problem):
+    status, code, title = 400, "MALFORMED_JSON", "The body is not an event object"
+
+
+class PaymentNotFound(NotFound):
+    code, title = "PAYMENT_NOT_FOUND", "There is no such payment"
+
+
+class WebhookEventNotFound(NotFound):
+    code, title = "WEBHOOK_EVENT_NOT_FOUND", "There is no such webhook event"
+
+
+class FlagNotFound(NotFound):
+    code, title = "FLAG_NOT_FOUND", "There is no such flag"
+
+
+class PaymentIdentityTaken(Problem):
+    status, code, title = (
+        409,
+        "PAYMENT_IDENTITY_TAKEN",
+        "This payment, or its reservation and generation, is another one",
+    )
+
+
+class RefundExceedsPayment(Problem):
+    status, code, title = 409, "REFUND_EXCEEDS_PAYMENT", "More than what was captured cannot go back"
+
+
+class EventAlreadyProcessed(Problem):
+    status, code, title = 409, "EVENT_ALREADY_PROCESSED", "This event has had its effect; nothing is left to replay"

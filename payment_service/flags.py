@@ -1,0 +1,16 @@
+"""Every feature flag of this service: off changes comfort and recovery time, never whether money is right."""
+
+from shared.flags import Flag
+
+WEBHOOK_INBOX = "webhook_inbox"
+PAYMENT_RETRIES = "payment_retries"
+SIGNED_INTERNAL_CALLS = "signed_internal_calls"
+
+FLAGS = (
+    Flag(
+        WEBHOOK_INBOX,
+        off_means="events are stored and deduplicated, then processed before the answer; a failure answers 503",
+    ),
+    Flag(PAYMENT_RETRIES, off_means="one attempt per call to Stripe; the saga and the queues still ask again later"),
+    Flag(SIGNED_INTERNAL_CALLS, off_means="a shared bearer secret is sent, and accepted too; never anonymous"),
+)

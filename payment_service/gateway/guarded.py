@@ -1,0 +1,186 @@
+"""Patience with the provider, in one place: an attempt may take so long, be repeated so often, within one budget.
+
+Only this room retries a call at once; what takes minutes belongs to the saga and to the queues.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+import stamina
+import structlog
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+from payment_service.gateway.results import IntentSeen, RefundSeen, Result
+from payment_service.gateway.stripe import StripeGateway
+from shared.clock import Clock
+from shared.payment_contract import Outcome
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class CallWatch(Protocol):
+    """Who wants to know how calls end (metrics)."""
+
+    def called(self, operation: str, outcome: Outcome, took_s: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long and how often one call is tried; all in seconds."""
+
+    attempt_s: float
+    max_attempts: int
+    first_wait_s: float
+    max_wait_s: float
+
+
+class _TryAgain(Exception):
+    """Carries the result of an attempt to the one who decides whether there is another."""
+
+    def __init__(self, result: Result[Any]) -> None:
+        super().__init__(result.code)
+        self.result = result
+
+
+@dataclass
+class _Course:
+    """One call on its way: how many attempts were made, and whether one of them may have had an effect."""
+
+    operation: str
+    deadline: float
+    attempts: int = 0
+    may_have_happened: bool = False
+
+
+def log_retries_without_arguments() -> None:
+    """Replace stamina's own hook, which would log what was sent."""
+
+    def hook(details: RetryDetails) -> None:
+        log.info("provider_retry", operation=details.name, attempt=details.retry_num, wait_s=round(details.wait_for, 2))
+
+    set_on_retry_hooks([hook])
+
+
+class GuardedGateway:
+    """The gateway as behaviours use it: every method returns a Result, within `budget_s`, and never raises."""
+
+    def __init__(
+        self,
+        gateway: StripeGateway,
+        patience: Patience,
+        *,
+        clock: Clock,
+        retries_enabled: Callable[[], bool],
+        watch: CallWatch,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._gateway = gateway
+        self._patience = patience
+        self._clock = clock
+        self._retries_enabled = retries_enabled
+        self._watch = watch
+        self._uniform = uniform
+
+    def budget(self, budget_s: float) -> float:
+        """Return the deadline of a behaviour that may spend `budget_s` on all its calls together."""
+        return self._clock.monotonic() + budget_s
+
+    async def create_intent(
+        self, *, amount: int, currency: str, capture_method: str, metadata: dict[str, str], key: str, deadline: float
+    ) -> Result[IntentSeen]:
+        return await self._call(
+            "create_intent",
+            deadline,
+            lambda: self._gateway.create_intent(
+                amount=amount, currency=currency, capture_method=capture_method, metadata=metadata, key=key
+            ),
+        )
+
+    async def retrieve_intent(self, intent_id: str, *, deadline: float) -> Result[IntentSeen]:
+        return await self._call("retrieve_intent", deadline, lambda: self._gateway.retrieve_intent(intent_id))
+
+    async def capture_intent(self, intent_id: str, *, key: str, deadline: float) -> Result[IntentSeen]:
+        return await self._call("capture_intent", deadline, lambda: self._gateway.capture_intent(intent_id, key=key))
+
+    async def cancel_intent(self, intent_id: str, *, key: str, deadline: float) -> Result[IntentSeen]:
+        return await self._call("cancel_intent", deadline, lambda: self._gateway.cancel_intent(intent_id, key=key))
+
+    async def find_intent(
+        self, payment_id: UUID, *, created_from: datetime, deadline: float
+    ) -> Result[IntentSeen | None]:
+        return await self._call(
+            "find_intent", deadline, lambda: self._gateway.find_intent(payment_id, created_from=created_from)
+        )
+
+    async def create_refund(
+        self, *, intent_id: str, amount: int, metadata: dict[str, str], key: str, deadline: float
+    ) -> Result[RefundSeen]:
+        return await self._call(
+            "create_refund",
+            deadline,
+            lambda: self._gateway.create_refund(intent_id=intent_id, amount=amount, metadata=metadata, key=key),
+        )
+
+    async def retrieve_refund(self, stripe_refund_id: str, *, deadline: float) -> Result[RefundSeen]:
+        return await self._call("retrieve_refund", deadline, lambda: self._gateway.retrieve_refund(stripe_refund_id))
+
+    async def list_refunds(self, intent_id: str, *, deadline: float) -> Result[Sequence[RefundSeen]]:
+        return await self._call("list_refunds", deadline, lambda: self._gateway.list_refunds(intent_id))
+
+    async def _call(self, operation: str, deadline: float, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
+        course = _Course(operation, deadline)
+        started = self._clock.monotonic()
+        result = await self._with_retries(course, attempt)
+        if course.may_have_happened and result.outcome is Outcome.NOT_SENT:
+            # The last attempt stayed at home, but an earlier one may not have.
+            result = replace(result, outcome=Outcome.UNKNOWN)
+        self._watch.called(operation, result.outcome, self._clock.monotonic() - started)
+        return result
+
+    async def _with_retries(self, course: _Course, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
+        retrying = stamina.retry_context(
+            on=lambda error: self._wait_before_next(course, error),
+            attempts=self._patience.max_attempts if self._retries_enabled() else 1,
+            timeout=None,
+        ).with_name(course.operation, (), {})
+        try:
+            async for trial in retrying:
+                with trial:
+                    result = await self._attempt(course, attempt)
+                    if result.again:
+                        raise _TryAgain(result)
+                    return result
+        except _TryAgain as last:
+            return last.result
+        raise AssertionError("the loop ends by returning or raising")
+
+    async def _attempt(self, course: _Course, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
+        left_s = course.deadline - self._clock.monotonic()
+        if left_s <= 0:
+            return Result(Outcome.NOT_SENT, code="out_of_time")
+        course.attempts += 1
+        try:
+            async with asyncio.timeout(min(self._patience.attempt_s, left_s)):
+                result = await attempt()
+        except TimeoutError:
+            result = Result(Outcome.UNKNOWN, code="timeout", again=True)
+        course.may_have_happened |= result.outcome is Outcome.UNKNOWN
+        return result
+
+    def _wait_before_next(self, course: _Course, error: Exception) -> float | bool:
+        """Return the wait in seconds, or False: another attempt must fit the budget, wait included."""
+        if not isinstance(error, _TryAgain):
+            return False
+        patience = self._patience
+        ceiling_s = min(patience.max_wait_s, patience.first_wait_s * 2.0**course.attempts)
+        wait_s = self._uniform(patience.first_wait_s, max(patience.first_wait_s, ceiling_s))
+        wait_s = max(wait_s, error.result.retry_after_s or 0.0)
+        fits = self._clock.monotonic() + wait_s < course.deadline
+        return wait_s if fits else False

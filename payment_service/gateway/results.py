@@ -1,0 +1,60 @@
+"""What a call to the provider may end in, in words that know no provider."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from payment_service.states import RefundStatus
+from shared.payment_contract import Outcome, PaymentStatus
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class IntentSeen:
+    """A PaymentIntent as an answer showed it; amounts in minor units, the ids of ours are from its metadata."""
+
+    id: str
+    status: PaymentStatus
+    amount: int
+    currency: str
+    received: int
+    client_secret: str | None
+    payment_id: UUID | None
+    decline_class: str | None
+    capture_before: datetime | None
+
+
+@dataclass(frozen=True)
+class RefundSeen:
+    """A refund as an answer showed it."""
+
+    id: str
+    status: RefundStatus
+    amount: int
+    currency: str
+    intent_id: str
+    refund_id: UUID | None
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Result(Generic[T]):
+    """How one call ended. UNKNOWN is never failure: the provider may have done it.
+
+    `code` is a stable word for programs, never a provider's sentence. `again` says whether the same call may help
+    when it is made again at once; `key_is_spent` that its idempotency key can only repeat a stored failure.
+    """
+
+    outcome: Outcome
+    value: T | None = None
+    code: str = ""
+    decline_class: str | None = None
+    retry_after_s: float | None = None
+    again: bool = False
+    key_is_spent: bool = False
+
+
+def done(value: T) -> Result[T]:
+    return Result(Outcome.OK, value)

@@ -1,0 +1,250 @@
+"""The only file that knows Stripe: its calls, and what each of its failures says about what has happened.
+
+What was on the wire decides. A connection that never came about is NOT_SENT; an answer that never came, or that is
+no answer, is UNKNOWN; a definite refusal is DECLINED. Traps of the SDK: it retries, waits 80 s and writes a telemetry
+file unless told not to, and on strange answers it raises whatever its own parser raised.
+"""
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+import stripe
+import structlog
+from pydantic import SecretStr
+
+from payment_service.gateway.results import IntentSeen, RefundSeen, Result, done
+from payment_service.gateway.wire_objects import decline_class, read_intent, read_list, read_refund
+from shared.payment_contract import Outcome
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_ANSWER_LIMIT_BYTES = 1024 * 1024
+_PAGES_MAX = 10
+_NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+stripe.enable_telemetry = False
+
+
+class _AnswerTooLarge(Exception):
+    """More bytes came than any object of Stripe has."""
+
+
+class _Transport(stripe.HTTPXClient):
+    """The SDK's httpx transport on a client of ours, reading no more than a bounded answer."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        stripe.HTTPClient.__init__(self)
+        self.httpx = httpx
+        self._client_async = client
+        self._client = None
+        self._timeout = None
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        content = bytearray()
+        try:
+            async with self._client_async.stream(method, url, headers=headers, content=post_data) as response:
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > _ANSWER_LIMIT_BYTES:
+                        raise _AnswerTooLarge
+        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLarge) as error:
+            raise stripe.APIConnectionError("no answer") from error  # type: ignore[no-untyped-call]
+        return bytes(content), response.status_code, response.headers
+
+
+class StripeGateway:
+    """Calls Stripe once per method call; `guarded` adds patience. Every method returns a Result and never raises."""
+
+    def __init__(self, client: stripe.StripeClient, http: httpx.AsyncClient) -> None:
+        self._intents = client.v1.payment_intents
+        self._refunds = client.v1.refunds
+        self._http = http
+
+    @classmethod
+    def connect(
+        cls,
+        secret_key: SecretStr,
+        *,
+        api_base: str,
+        timeout_s: float,
+        connect_timeout_s: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> "StripeGateway":
+        """Make the client; no connection is opened yet. `api_base` empty means Stripe's own."""
+        http = httpx.AsyncClient(
+            transport=transport,
+            timeout=httpx.Timeout(timeout_s, connect=connect_timeout_s, pool=connect_timeout_s),
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=16),
+            verify=ssl.create_default_context() if not api_base.startswith("http://") else False,
+            trust_env=False,
+        )
+        client = stripe.StripeClient(
+            secret_key.get_secret_value(),
+            base_addresses={"api": api_base.rstrip("/")} if api_base else None,
+            max_network_retries=0,
+            http_client=_Transport(http),
+        )
+        return cls(client, http)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def create_intent(
+        self,
+        *,
+        amount: int,
+        currency: str,
+        capture_method: str,
+        metadata: dict[str, str],
+        key: str,
+    ) -> Result[IntentSeen]:
+        params: Any = {
+            "amount": amount,
+            "currency": currency.lower(),
+            "capture_method": capture_method,
+            "allowed_payment_method_types": ["card"],  # asynchronous methods would hold seats for days
+            "metadata": metadata,
+            "expand": ["latest_charge"],
+        }
+        return await _ask(read_intent, lambda: self._intents.create_async(params, {"idempotency_key": key}))
+
+    async def retrieve_intent(self, intent_id: str) -> Result[IntentSeen]:
+        return await _ask(read_intent, lambda: self._intents.retrieve_async(intent_id, {"expand": ["latest_charge"]}))
+
+    async def capture_intent(self, intent_id: str, *, key: str) -> Result[IntentSeen]:
+        """Take the full amount that was authorised."""
+        return await _ask(
+            read_intent,
+            lambda: self._intents.capture_async(intent_id, {"expand": ["latest_charge"]}, {"idempotency_key": key}),
+        )
+
+    async def cancel_intent(self, intent_id: str, *, key: str) -> Result[IntentSeen]:
+        return await _ask(
+            read_intent,
+            lambda: self._intents.cancel_async(
+                intent_id, {"cancellation_reason": "abandoned"}, {"idempotency_key": key}
+            ),
+        )
+
+    async def find_intent(self, payment_id: UUID, *, created_from: datetime) -> Result[IntentSeen | None]:
+        """Look for the intent that carries our id; OK with None proves that there is none."""
+        since_s = int((created_from - timedelta(minutes=5)).timestamp())  # their clock is not ours
+        params: Any = {"limit": 100, "created": {"gte": since_s}}
+        for _page in range(_PAGES_MAX):
+            page = await _ask(read_list, partial(self._intents.list_async, params))
+            if page.value is None:
+                return Result(page.outcome, code=page.code, retry_after_s=page.retry_after_s, again=page.again)
+            items, has_more = page.value
+            for item in items:
+                if isinstance(item, dict) and (item.get("metadata") or {}).get("payment_id") == str(payment_id):
+                    return await self.retrieve_intent(str(item.get("id")))  # type: ignore[return-value]
+            if not has_more or not items:
+                return Result(Outcome.OK, None)
+            params = params | {"starting_after": str(items[-1].get("id"))}
+        return Result(Outcome.UNKNOWN, code="too_many_to_look_through")
+
+    async def create_refund(
+        self, *, intent_id: str, amount: int, metadata: dict[str, str], key: str
+    ) -> Result[RefundSeen]:
+        params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": metadata}
+        return await _ask(read_refund, lambda: self._refunds.create_async(params, {"idempotency_key": key}))
+
+    async def retrieve_refund(self, stripe_refund_id: str) -> Result[RefundSeen]:
+        return await _ask(read_refund, lambda: self._refunds.retrieve_async(stripe_refund_id))
+
+    async def list_refunds(self, intent_id: str) -> Result[Sequence[RefundSeen]]:
+        """Return the refunds of one payment, newest first; a hundred are more than any payment has."""
+        return await _ask(
+            lambda document: [read_refund(item) for item in read_list(document)[0]],
+            lambda: self._refunds.list_async({"payment_intent": intent_id, "limit": 100}),
+        )
+
+
+async def _ask(read: Callable[[Any], T], send: Callable[[], Awaitable[Any]]) -> Result[T]:
+    """Make one call and translate whatever comes of it."""
+    try:
+        answer = await send()
+        return done(read(answer.last_response.data))
+    except stripe.StripeError as error:
+        return _translated(error)
+    except Exception as error:  # noqa: BLE001  what a strange answer does to a parser is not worth a list
+        log.error("stripe_answer_malformed", error=type(error).__name__)  # noqa: TRY400  a stack may hold the answer
+        return Result(Outcome.UNKNOWN, code="malformed_answer", again=True)
+
+
+def _translated(error: stripe.StripeError) -> Result[Any]:
+    status = error.http_status
+    if status is None:
+        return _without_answer(error)
+    headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
+    advice = headers.get("stripe-should-retry")
+    replayed = headers.get("idempotent-replayed") == "true"
+    if status == 429:
+        wait_s = _seconds(headers.get("retry-after"))
+        return Result(Outcome.NOT_SENT, code="rate_limited", retry_after_s=wait_s, again=True)
+    if status in {401, 403}:
+        log.error("stripe_refuses_our_key", http_status=status)
+        return Result(Outcome.NOT_SENT, code="provider_misconfigured")
+    if status >= 500 or status in {408, 409} or status < 400:
+        # A stored 500 comes back for as long as the key lives; a 409 is a race with ourselves.
+        again = advice != "false" and not replayed
+        return Result(Outcome.UNKNOWN, code=_code(error) or f"http_{status}", again=again, key_is_spent=replayed)
+    if isinstance(error, stripe.IdempotencyError):
+        log.error("stripe_key_reused_with_other_parameters")
+        return Result(Outcome.UNKNOWN, code="idempotency_key_mismatch")
+    if not _code(error) and not isinstance(error, stripe.CardError | stripe.InvalidRequestError):
+        return Result(Outcome.UNKNOWN, code=f"http_{status}", again=True)  # some proxy's page, not Stripe's word
+    return _declined(error, again=advice == "true")
+
+
+def _without_answer(error: stripe.StripeError) -> Result[Any]:
+    """Tell a call that never left from one whose answer never came."""
+    cause = error.__cause__
+    if isinstance(cause, _NEVER_CONNECTED):
+        return Result(Outcome.NOT_SENT, code="provider_unreachable", again=True)
+    if isinstance(error, stripe.AuthenticationError):  # raised by the SDK itself when there is no key at all
+        return Result(Outcome.NOT_SENT, code="provider_misconfigured")
+    too_large = isinstance(cause, _AnswerTooLarge)
+    return Result(Outcome.UNKNOWN, code="malformed_answer" if too_large else "no_answer", again=not too_large)
+
+
+def _declined(error: stripe.StripeError, *, again: bool) -> Result[Any]:
+    if again:
+        return Result(Outcome.NOT_SENT, code=_code(error) or "refused_for_now", again=True)
+    if isinstance(error, stripe.CardError):
+        said = _body(error)
+        return Result(
+            Outcome.DECLINED,
+            code=_code(error) or "card_declined",
+            decline_class=decline_class(_text(said.get("code")), _text(said.get("decline_code"))),
+        )
+    return Result(Outcome.DECLINED, code=_code(error) or "refused")
+
+
+def _body(error: stripe.StripeError) -> dict[str, Any]:
+    document = error.json_body
+    said = document.get("error") if isinstance(document, dict) else None
+    return said if isinstance(said, dict) else {}
+
+
+def _code(error: stripe.StripeError) -> str:
+    """Return Stripe's code if it is a word; never its message, which may quote what a guest typed."""
+    code = _text(_body(error).get("code")) or ""
+    return code[:100] if code.replace("_", "").isalnum() and code.isascii() else ""
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _seconds(value: str | None) -> float | None:
+    return float(value) if value and value.isdigit() else None

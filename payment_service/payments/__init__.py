@@ -1,0 +1,1 @@
+"""What can be done with a payment; no module here holds a connection while it waits for Stripe."""

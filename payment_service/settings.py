@@ -1,0 +1,79 @@
+"""Every knob of the payment service: unit in the name, default, and why."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from shared.settings import SharedSettings, comma_list
+
+
+class PaymentSettings(SharedSettings):
+    """Read from the environment; the full list with what each does is docs/reference/settings.md."""
+
+    payment_database_url: SecretStr = Field(description="postgresql+asyncpg://...")
+    payment_port: int = Field(8001, ge=1, le=65535, description="where this service listens")
+    reservation_service_url: str = Field("http://127.0.0.1:8000", description="who is told what happened to payments")
+    reservation_connect_timeout_s: float = Field(
+        2.0, gt=0, description="a neighbour that does not pick up by then is away"
+    )
+    reservation_timeout_s: float = Field(5.0, gt=0, description="one delivery of one payment event")
+
+    stripe_api_base: str = Field("", description="empty: Stripe's own; else the sandbox")
+    stripe_secret_key: SecretStr = Field(description="sk_... or rk_...; its prefix says whether money is real")
+    stripe_publishable_key: str = Field(description="pk_..., handed to guests' browsers")
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        min_length=1, description="comma list; the old and the new one overlap while a secret is rotated"
+    )
+    stripe_timeout_s: float = Field(5.0, gt=0, description="one attempt of one call")
+    stripe_connect_timeout_s: float = Field(2.0, gt=0, description="a call that never connected was surely not sent")
+    stripe_key_trusted_h: float = Field(
+        23.0, gt=0, description="Stripe may forget a key after 24 h; an older call is looked up instead of repeated"
+    )
+
+    retry_max_attempts: int = Field(3, ge=1, description="of one call to Stripe, the first one included")
+    retry_first_wait_s: float = Field(1.0, ge=0, description="no wait is shorter")
+    retry_max_wait_s: float = Field(10.0, ge=0, description="no wait is longer, unless Stripe asks for it")
+    gateway_budget_s: float = Field(
+        9.0, gt=0, description="all attempts of one behaviour; the internal caller waits 10 s"
+    )
+    background_budget_s: float = Field(
+        30.0, gt=0, description="the same for work that nobody waits for; under the lease"
+    )
+    refresh_interval_s: float = Field(2.0, gt=0, description="a payment that is read again and again is asked so often")
+    refresh_budget_s: float = Field(4.0, gt=0, description="a read that takes longer answers what is stored")
+
+    idempotency_lease_s: float = Field(15.0, gt=0, description="longer than the internal caller waits (10 s)")
+    idempotency_keep_days: int = Field(30, ge=1, description="at least a day is promised; a month costs little")
+
+    webhook_tolerance_s: int = Field(300, ge=1, le=3600, description="how far a signature's time may be off, both ways")
+    webhook_max_attempts: int = Field(12, ge=1, description="then the event is dead, with a reason, for an operator")
+    webhook_weather_max_age_h: float = Field(
+        72.0, gt=0, description="an event that waits for Stripe itself is not buried before that"
+    )
+    webhook_poll_seconds: float = Field(1.0, gt=0, description="events are nudged; the poll finds what a crash left")
+    webhook_batch_size: int = Field(8, ge=1, le=50, description="handled at the same time; as many as connections")
+    webhook_lease_seconds: float = Field(45.0, gt=0, description="longer than background_budget_s")
+    webhook_backoff_first_s: float = Field(1.0, gt=0, description="the wait after the first failure; it doubles")
+    webhook_backoff_max_s: float = Field(60.0, gt=0, description="Stripe back after an outage is noticed by then")
+
+    outbox_poll_seconds: float = Field(1.0, gt=0, description="news is nudged; the poll finds what a crash left")
+    outbox_batch_size: int = Field(8, ge=1, le=50, description="told at the same time; as many as connections")
+    outbox_lease_seconds: float = Field(30.0, gt=0, description="longer than reservation_timeout_s")
+    outbox_backoff_first_s: float = Field(1.0, gt=0, description="the wait after the first failure; it doubles")
+    outbox_backoff_max_s: float = Field(60.0, gt=0, description="rows never die: money news is told sooner or later")
+
+    flags_refresh_seconds: float = Field(
+        1.0, gt=0, description="how soon a flag turned in another process is seen here"
+    )
+    gauges_refresh_seconds: float = Field(5.0, gt=0, description="how often backlogs are counted")
+
+    @field_validator("stripe_webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        return comma_list(value)
+
+    @property
+    def livemode(self) -> bool:
+        """Whether money is real; events of the other mode are not ours."""
+        return self.stripe_secret_key.get_secret_value().partition("_")[2].startswith("live_")

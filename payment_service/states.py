@@ -1,0 +1,89 @@
+"""What may happen when: the statuses of payments, refunds and webhook events, and their legal moves.
+
+Stripe tells its news late, twice and out of order. Two rules make that harmless: a payment never goes back to an
+earlier class (open < authorized < settled), and within a class the newest question to Stripe wins. Imports nothing
+of ours but the words both services speak.
+"""
+
+from enum import StrEnum
+
+from shared.payment_contract import PaymentStatus as Is
+
+OPEN = frozenset({Is.NONE, Is.SETUP_FAILED, Is.REQUIRES_PAYMENT, Is.REQUIRES_ACTION, Is.PROCESSING})
+"""No money is reserved yet; a decline moves around in here."""
+
+CAPTURED = frozenset(
+    {
+        Is.CAPTURED,
+        Is.REFUND_PENDING,
+        Is.PARTIALLY_REFUNDED,
+        Is.REFUNDED,
+        Is.REFUND_FAILED,
+        Is.DISPUTED,
+        Is.DISPUTE_LOST,
+    }
+)
+"""The money was taken, whatever became of it afterwards."""
+
+SETTLED = CAPTURED | {Is.CANCELED}
+
+_TRYING = frozenset({Is.REQUIRES_PAYMENT, Is.REQUIRES_ACTION, Is.PROCESSING})
+_REFUNDS = frozenset({Is.REFUND_PENDING, Is.PARTIALLY_REFUNDED, Is.REFUNDED, Is.REFUND_FAILED})
+
+LEGAL_MOVES: dict[Is, frozenset[Is]] = {
+    Is.NONE: _TRYING | {Is.SETUP_FAILED, Is.AUTHORIZED, Is.CAPTURED, Is.CANCELED},
+    Is.SETUP_FAILED: frozenset({Is.CANCELED}),
+    Is.REQUIRES_PAYMENT: (_TRYING - {Is.REQUIRES_PAYMENT}) | {Is.AUTHORIZED, Is.CAPTURED, Is.CANCELED},
+    Is.REQUIRES_ACTION: (_TRYING - {Is.REQUIRES_ACTION}) | {Is.AUTHORIZED, Is.CAPTURED, Is.CANCELED},
+    Is.PROCESSING: (_TRYING - {Is.PROCESSING}) | {Is.AUTHORIZED, Is.CAPTURED, Is.CANCELED},
+    Is.AUTHORIZED: frozenset({Is.CAPTURED, Is.CANCELED}),
+    Is.CAPTURED: _REFUNDS | {Is.DISPUTED},
+    # A refund that Stripe cancels leaves the payment as it was before it.
+    Is.REFUND_PENDING: (_REFUNDS - {Is.REFUND_PENDING}) | {Is.CAPTURED, Is.DISPUTED},
+    Is.PARTIALLY_REFUNDED: frozenset({Is.REFUND_PENDING, Is.REFUNDED, Is.REFUND_FAILED, Is.DISPUTED}),
+    # A refund may fail days after it looked done.
+    Is.REFUNDED: frozenset({Is.REFUND_FAILED, Is.DISPUTED}),
+    Is.REFUND_FAILED: frozenset({Is.REFUND_PENDING, Is.PARTIALLY_REFUNDED, Is.REFUNDED, Is.DISPUTED}),
+    Is.DISPUTED: _REFUNDS | {Is.CAPTURED, Is.DISPUTE_LOST},
+    Is.DISPUTE_LOST: frozenset(),
+    Is.CANCELED: frozenset(),
+    # Paid elsewhere: reservation_service's word, no row of ours is ever in it.
+    Is.EXTERNAL: frozenset(),
+}
+
+
+def class_of(status: Is) -> int:
+    """Return how far a payment has come: 0 open, 1 authorized, 2 settled."""
+    return 0 if status in OPEN else 1 if status == Is.AUTHORIZED else 2
+
+
+class RefundStatus(StrEnum):
+    """A refund's state; `requested` means that Stripe has not surely heard of it."""
+
+    REQUESTED = "requested"
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+REFUND_MOVES: dict[RefundStatus, frozenset[RefundStatus]] = {
+    RefundStatus.REQUESTED: frozenset(RefundStatus) - {RefundStatus.REQUESTED},
+    RefundStatus.PENDING: frozenset({RefundStatus.SUCCEEDED, RefundStatus.FAILED, RefundStatus.CANCELED}),
+    RefundStatus.SUCCEEDED: frozenset({RefundStatus.FAILED}),
+    RefundStatus.FAILED: frozenset(),
+    RefundStatus.CANCELED: frozenset(),
+}
+
+REFUND_WITHOUT_EFFECT = frozenset({RefundStatus.FAILED, RefundStatus.CANCELED})
+"""Refunds that took nothing from the payment, so that their amount may be refunded again."""
+
+
+class EventStatus(StrEnum):
+    """Where a webhook event stands; the first two are claimable, the others say why nothing is left to do."""
+
+    RECEIVED = "received"
+    PROCESSING = "processing"
+    PROCESSED = "processed"
+    IGNORED = "ignored"
+    DEAD = "dead"

@@ -1,0 +1,1 @@
+"""All SQL of this service; functions take the transaction that their caller opened."""

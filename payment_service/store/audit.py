@@ -1,0 +1,150 @@
+"""The invariants of money and of messages, as queries that return what violates them: nothing, ever.
+
+Each query may be run on a living database: it finds nothing that is merely on its way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Text, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from payment_service.states import LEGAL_MOVES, REFUND_WITHOUT_EFFECT
+from payment_service.store.tables import payments, refunds
+from shared.database import Connection
+
+EXAMPLES = 5
+STUCK_AFTER_MINUTES = 15
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A sentence that is always true, and the query for what makes it untrue (one text column)."""
+
+    id: str
+    title: str
+    violations: str
+
+
+_VOID = ", ".join(f"'{status}'" for status in sorted(REFUND_WITHOUT_EFFECT))
+
+INVARIANTS = (
+    Invariant(
+        "payment-amounts",
+        "0 <= refunded <= captured <= amount, and money is captured exactly in the statuses that say so",
+        """SELECT id::text FROM payments WHERE NOT (0 <= refunded AND refunded <= captured AND captured <= amount)
+           OR (captured > 0) <> (status IN ('captured', 'refund_pending', 'partially_refunded', 'refunded',
+                                            'refund_failed', 'disputed', 'dispute_lost'))""",
+    ),
+    Invariant(
+        "one-live-payment",
+        "A reservation has at most one payment that can take or has taken money",
+        """SELECT reservation_id::text FROM payments WHERE status NOT IN ('canceled', 'setup_failed')
+           GROUP BY reservation_id HAVING count(*) > 1""",
+    ),
+    Invariant(
+        "refund-sums",
+        "Refunds that have or may have effect never exceed what was captured, and the done ones are what is shown",
+        f"""SELECT p.id::text FROM payments p LEFT JOIN refunds r ON r.payment_id = p.id GROUP BY p.id
+            HAVING coalesce(sum(r.amount) FILTER (WHERE r.status NOT IN ({_VOID})), 0) > p.captured
+                OR coalesce(sum(r.amount) FILTER (WHERE r.status = 'succeeded'), 0) <> p.refunded""",  # noqa: S608
+    ),
+    Invariant(
+        "legal-moves",
+        "Every told change of a payment's status is a legal move",
+        """SELECT payment_id::text FROM
+             (SELECT payment_id, status, lag(status) OVER (PARTITION BY payment_id ORDER BY version) AS before
+                FROM outbox) AS told
+            WHERE before <> status AND NOT (before || '>' || status = ANY (:legal_moves))""",
+    ),
+    Invariant(
+        "told-versions",
+        "Every version of a payment has its news, and the newest news is the payment as it is",
+        """SELECT p.id::text FROM payments p LEFT JOIN outbox o ON o.payment_id = p.id GROUP BY p.id
+           HAVING count(o.id) <> p.version OR coalesce(max(o.version), 0) <> p.version
+               OR coalesce((array_agg(o.status ORDER BY o.version DESC))[1], p.status) <> p.status""",
+    ),
+    Invariant(
+        "news-not-stuck",
+        "News is delivered, or was tried lately, or is about to be",
+        f"""SELECT id::text FROM outbox WHERE due_at < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'
+            AND coalesce(lease_until, due_at) < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'""",  # noqa: S608
+    ),
+    Invariant(
+        "one-row-per-event",
+        "A Stripe event has one row, however often it was delivered",
+        "SELECT stripe_event_id FROM webhook_events GROUP BY stripe_event_id HAVING count(*) > 1",
+    ),
+    Invariant(
+        "events-not-lost",
+        "A stored event is due, or it is processed, ignored or dead; the latter two with a reason",
+        """SELECT id::text FROM webhook_events WHERE (due_at IS NOT NULL) <> (status = 'received')
+           OR (status IN ('ignored', 'dead') AND reason IS NULL)""",
+    ),
+    Invariant(
+        "events-not-stuck",
+        "An event that is due is claimed before long",
+        f"""SELECT id::text FROM webhook_events WHERE due_at < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'
+            AND coalesce(lease_until, due_at) < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'""",  # noqa: S608
+    ),
+    Invariant(
+        "no-contradiction",
+        "No object at Stripe contradicts our row",
+        "SELECT id::text FROM payments WHERE trouble IS NOT NULL",
+    ),
+)
+
+
+async def violations(connection: Connection, invariant: Invariant) -> tuple[int, list[str]]:
+    """Return how many rows violate an invariant, and the first few of them."""
+    query = text(f"SELECT count(*) OVER () AS n, id FROM ({invariant.violations}) AS v (id) LIMIT {EXAMPLES}")  # noqa: S608
+    parameters: dict[str, Any] = {}
+    if ":legal_moves" in invariant.violations:
+        query = query.bindparams(bindparam("legal_moves", type_=ARRAY(Text)))
+        parameters["legal_moves"] = [f"{was}>{now}" for was, moves in LEGAL_MOVES.items() for now in moves]
+    rows = (await connection.execute(query, parameters)).all()
+    return (rows[0].n if rows else 0), [row.id for row in rows]
+
+
+async def export(connection: Connection, *, limit: int, after: UUID | None) -> Sequence[dict[str, Any]]:
+    """Return payments with their refunds and their age, for the three-way audit; in order of id."""
+    given_back = (
+        select(
+            func.coalesce(
+                func.json_agg(
+                    func.json_build_object(
+                        "id", refunds.c.id, "amount", refunds.c.amount, "status", refunds.c.status,
+                        "stripe_refund_id", refunds.c.stripe_refund_id,
+                    )
+                ),
+                text("'[]'::json"),
+            )
+        )
+        .where(refunds.c.payment_id == payments.c.id)
+        .scalar_subquery()
+    )  # fmt: skip
+    unchanged_s = func.extract("epoch", func.clock_timestamp() - payments.c.updated_at)
+    query = (
+        select(
+            payments.c.id,
+            payments.c.reservation_id,
+            payments.c.generation,
+            payments.c.status,
+            payments.c.version,
+            payments.c.amount,
+            payments.c.currency,
+            payments.c.captured,
+            payments.c.refunded,
+            payments.c.intent_id.label("stripe_payment_intent_id"),
+            payments.c.updated_at,
+            unchanged_s.label("unchanged_s"),
+            given_back.label("refunds"),
+        )
+        .order_by(payments.c.id)
+        .limit(limit)
+    )
+    if after:
+        query = query.where(payments.c.id > after)
+    return [dict(row) for row in (await connection.execute(query)).mappings()]

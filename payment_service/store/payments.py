@@ -1,0 +1,233 @@
+"""Rows of payments and their refunds: read, locked, changed; each told change takes the next version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from payment_service.errors import PaymentNotFound
+from payment_service.states import RefundStatus
+from payment_service.store.tables import payments, question_numbers, refunds
+from shared.database import Connection
+from shared.payment_contract import CancelPayment, CreatePayment, PaymentStatus, RefundPayment
+
+NO_CURRENCY = "XXX"
+"""ISO 4217's own word for it: the currency of a payment that was cancelled before it was ever created."""
+
+
+@dataclass(frozen=True)
+class Payment:
+    """One row of `payments`; amounts in minor units."""
+
+    id: UUID
+    reservation_id: UUID
+    generation: int
+    status: PaymentStatus
+    version: int
+    amount: int
+    currency: str
+    capture_method: str
+    captured: int
+    refunded: int
+    intent_id: str | None
+    client_secret: str | None
+    decline_class: str | None
+    refusal_code: str | None
+    trouble: str | None
+    capture_before: datetime | None
+    cancel_requested_at: datetime | None
+    question: int
+    created_at: datetime
+    updated_at: datetime
+
+    def is_the_one_of(self, order: CreatePayment) -> bool:
+        """Tell whether this row is what a create asks for; everything but the id could differ by mistake."""
+        mine = (self.reservation_id, self.generation, self.amount, self.currency, self.capture_method)
+        return mine == (order.reservation_id, order.generation, order.amount, order.currency, order.capture_method)
+
+
+@dataclass(frozen=True)
+class Refund:
+    """One row of `refunds`."""
+
+    id: UUID
+    payment_id: UUID
+    amount: int
+    reason: str
+    status: RefundStatus
+    stripe_refund_id: str | None
+    failure: str | None
+    question: int
+    created_at: datetime
+
+
+_PAYMENT_COLUMNS = tuple(payments.c[field.name] for field in fields(Payment))
+_REFUND_COLUMNS = tuple(refunds.c[field.name] for field in fields(Refund))
+
+
+def _payment(row: RowMapping) -> Payment:
+    return Payment(**{**row, "status": PaymentStatus(row["status"])})
+
+
+def _refund(row: RowMapping) -> Refund:
+    return Refund(**{**row, "status": RefundStatus(row["status"])})
+
+
+async def insert_new(tx: Connection, order: CreatePayment) -> None:
+    """Write the intent down; an id, or a reservation and generation, that is there already stays as it is."""
+    values = order.model_dump(include={"reservation_id", "generation", "amount", "currency", "capture_method"})
+    await tx.execute(
+        insert(payments).values(id=order.payment_id, status=PaymentStatus.NONE, **values).on_conflict_do_nothing()
+    )
+
+
+async def insert_cancelled_first(tx: Connection, payment_id: UUID, order: CancelPayment) -> None:
+    """Leave a tombstone (version 0) for a create that the cancel has overtaken; a known payment stays as it is."""
+    await tx.execute(
+        insert(payments)
+        .values(
+            id=payment_id,
+            reservation_id=order.reservation_id,
+            generation=order.generation,
+            status=PaymentStatus.CANCELED,
+            amount=0,
+            currency=NO_CURRENCY,
+            capture_method="manual",
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+async def learn_order(tx: Connection, order: CreatePayment) -> Payment:
+    """Complete a tombstone by what the late create says; nobody has to be told."""
+    return await note(
+        tx, order.payment_id, amount=order.amount, currency=order.currency, capture_method=order.capture_method
+    )
+
+
+async def lock(tx: Connection, payment_id: UUID) -> Payment | None:
+    """Read a payment and keep everybody else from changing it until the transaction ends."""
+    found = await tx.execute(select(*_PAYMENT_COLUMNS).where(payments.c.id == payment_id).with_for_update())
+    row = found.mappings().one_or_none()
+    return _payment(row) if row else None
+
+
+async def lock_existing(tx: Connection, payment_id: UUID) -> Payment:
+    """Lock a payment that must be there. Raises PaymentNotFound (404)."""
+    payment = await lock(tx, payment_id)
+    if payment is None:
+        raise PaymentNotFound
+    return payment
+
+
+async def lock_by_intent(tx: Connection, intent_id: str, payment_id: UUID | None) -> Payment | None:
+    """Find the payment of an intent by Stripe's id, or by the id of ours that the intent carries."""
+    known = payments.c.intent_id == intent_id
+    named = payments.c.id == payment_id
+    found = await tx.execute(
+        select(*_PAYMENT_COLUMNS).where(or_(known, named) if payment_id else known).with_for_update()
+    )
+    rows = found.mappings().all()
+    return _payment(rows[0]) if len(rows) == 1 else None
+
+
+async def read(connection: Connection, payment_id: UUID) -> Payment | None:
+    found = await connection.execute(select(*_PAYMENT_COLUMNS).where(payments.c.id == payment_id))
+    row = found.mappings().one_or_none()
+    return _payment(row) if row else None
+
+
+async def page(
+    connection: Connection, *, limit: int, after: UUID | None, status: PaymentStatus | None = None
+) -> list[Payment]:
+    """Return payments in order of id; ask for one more than wanted to learn whether there are more."""
+    query = select(*_PAYMENT_COLUMNS).order_by(payments.c.id).limit(limit)
+    if after:
+        query = query.where(payments.c.id > after)
+    if status:
+        query = query.where(payments.c.status == status)
+    return [_payment(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def next_question(connection: Connection) -> int:
+    """Number a question to Stripe; take it before asking."""
+    number: int = (await connection.execute(select(question_numbers.next_value()))).scalar_one()
+    return number
+
+
+async def claim_refresh(connection: Connection, payment_id: UUID, *, interval_s: float) -> int | None:
+    """Return a question number if nobody has asked about this payment lately, in any process."""
+    now = func.clock_timestamp()
+    oldest = now - func.make_interval(0, 0, 0, 0, 0, 0, interval_s)
+    claimed = await connection.execute(
+        update(payments)
+        .where(payments.c.id == payment_id, or_(payments.c.refreshed_at.is_(None), payments.c.refreshed_at < oldest))
+        .values(refreshed_at=now)
+        .returning(question_numbers.next_value())
+    )
+    number: int | None = claimed.scalar_one_or_none()
+    return number
+
+
+async def change(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
+    """Change a locked payment; the next version, because somebody will be told."""
+    return await _write(tx, payment_id, version=payments.c.version + 1, updated_at=func.clock_timestamp(), **values)
+
+
+async def note(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
+    """Write down what nobody outside has to know."""
+    return await _write(tx, payment_id, **values)
+
+
+async def wish_cancelled(tx: Connection, payment_id: UUID) -> Payment:
+    """Remember that this payment shall end, so that nothing starts it any more."""
+    return await _write(tx, payment_id, cancel_requested_at=func.clock_timestamp())
+
+
+async def _write(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
+    written = await tx.execute(
+        update(payments).where(payments.c.id == payment_id).values(**values).returning(*_PAYMENT_COLUMNS)
+    )
+    return _payment(written.mappings().one())
+
+
+async def refunds_of(connection: Connection, payment_ids: Sequence[UUID]) -> list[Refund]:
+    """Return refunds, oldest first."""
+    found = await connection.execute(
+        select(*_REFUND_COLUMNS)
+        .where(refunds.c.payment_id.in_(payment_ids))
+        .order_by(refunds.c.created_at, refunds.c.id)
+    )
+    return [_refund(row) for row in found.mappings()]
+
+
+async def find_refund(connection: Connection, refund_id: UUID) -> Refund | None:
+    found = await connection.execute(select(*_REFUND_COLUMNS).where(refunds.c.id == refund_id))
+    row = found.mappings().one_or_none()
+    return _refund(row) if row else None
+
+
+async def insert_refund(tx: Connection, payment_id: UUID, order: RefundPayment) -> Refund:
+    """Write the intent down; the caller holds the payment and has done the sum."""
+    written = await tx.execute(
+        insert(refunds)
+        .values(
+            id=order.refund_id,
+            payment_id=payment_id,
+            amount=order.amount,
+            reason=order.reason,
+            status=RefundStatus.REQUESTED,
+        )
+        .returning(*_REFUND_COLUMNS)
+    )
+    return _refund(written.mappings().one())
+
+
+async def change_refund(tx: Connection, refund_id: UUID, **values: Any) -> None:
+    await tx.execute(
+        update(refunds).where(refunds.c.id == refund_id).values(updated_at=func.clock_timestamp(), **values)
+    )

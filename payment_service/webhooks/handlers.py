@@ -1,0 +1,80 @@
+"""What each Stripe event makes us look at; the names on the left are Stripe's, so that one can grep from its docs.
+
+An event says that something happened, not what is true: each handler asks Stripe for the object as it is now.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from payment_service.gateway.guarded import GuardedGateway
+from payment_service.gateway.results import IntentSeen, RefundSeen, Result
+from payment_service.store.webhook_events import Hint
+from shared.crashpoints import external_call
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What Stripe showed: the payment, and the refunds that the event was about."""
+
+    intent: IntentSeen
+    refunds: tuple[RefundSeen, ...] = ()
+
+
+Handler = Callable[[GuardedGateway, Hint, float], Awaitable[Result[Findings]]]
+
+
+async def look_at_intent(provider: GuardedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+    """Fetch the PaymentIntent as it is now."""
+    async with external_call("fetch_hinted_intent"):
+        seen = await provider.retrieve_intent(hint.intent_id, deadline=deadline)
+    return _found(seen, Findings(seen.value)) if seen.value else _failed(seen)
+
+
+async def look_at_refund(provider: GuardedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+    """Fetch one refund, and the PaymentIntent that it belongs to."""
+    async with external_call("fetch_hinted_refund"):
+        refund = await provider.retrieve_refund(hint.object_id, deadline=deadline)
+    if refund.value is None:
+        return _failed(refund)
+    found = await look_at_intent(provider, replace(hint, intent_id=refund.value.intent_id), deadline)
+    return _found(found, replace(found.value, refunds=(refund.value,))) if found.value else found
+
+
+async def look_at_all_refunds(provider: GuardedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+    """Fetch the PaymentIntent and all its refunds; a charge's event does not say which one it was."""
+    found = await look_at_intent(provider, hint, deadline)
+    if found.value is None:
+        return found
+    async with external_call("fetch_hinted_refunds"):
+        refunds = await provider.list_refunds(hint.intent_id, deadline=deadline)
+    if refunds.value is None:
+        return _failed(refunds)
+    return _found(found, replace(found.value, refunds=tuple(reversed(refunds.value))))
+
+
+def _found(result: Result[IntentSeen] | Result[Findings], findings: Findings) -> Result[Findings]:
+    return Result(result.outcome, findings)
+
+
+def _failed(result: Result[Any]) -> Result[Findings]:
+    return Result(result.outcome, code=result.code, retry_after_s=result.retry_after_s)
+
+
+HANDLERS: Mapping[str, Handler] = MappingProxyType(
+    {
+        "payment_intent.created": look_at_intent,
+        "payment_intent.requires_action": look_at_intent,
+        "payment_intent.processing": look_at_intent,
+        "payment_intent.amount_capturable_updated": look_at_intent,
+        "payment_intent.succeeded": look_at_intent,
+        "payment_intent.payment_failed": look_at_intent,
+        "payment_intent.canceled": look_at_intent,
+        "charge.refunded": look_at_all_refunds,
+        "refund.created": look_at_refund,
+        "refund.updated": look_at_refund,
+        "refund.failed": look_at_refund,
+    }
+)
+"""Every other type, disputes included so far, is stored and ignored with the reason `unhandled-type`."""
