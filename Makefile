@@ -1,0 +1,47 @@
+# The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format lock openapi clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+BOOTSTRAP := $(PYTHON) deploy/bootstrap.py
+UV ?= uv
+UPGRADE ?=
+COMPILE := $(UV) pip compile $(UPGRADE) --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+run: ## start everything, make one booking, stay up until Ctrl-C
+	@$(BOOTSTRAP)
+	@exec $(BIN)/python -m deploy.embedded
+
+test: lint ## every check and every test
+	@$(BIN)/python -m pytest
+
+lint: ## style, types and who may import whom
+	@$(BOOTSTRAP) --dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: ## let ruff write the code's layout
+	@$(BOOTSTRAP) --dev
+	@$(BIN)/ruff check --fix --select I .
+	@$(BIN)/ruff format .
+
+lock: ## bring the lock files in line with pyproject.toml (needs uv; UPGRADE=--upgrade for newer versions)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pipx install uv, or make lock UV=/path/to/uv"; exit 1; }
+	$(COMPILE) pyproject.toml --group build -o requirements.lock
+	$(COMPILE) pyproject.toml --group build --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --no-deps deploy/embedded/binaries.in -o deploy/embedded/binaries.lock
+
+openapi: ## write docs/reference/openapi/*.json from the code
+	@$(BOOTSTRAP)
+	@$(BIN)/python -m deploy.cli openapi
+
+clean: ## remove caches; what was installed (.venv) and booked (.holdfast) stays
+	@rm -rf .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache dist
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The `holdfast` command: what an operator does from a terminal."""

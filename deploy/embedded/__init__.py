@@ -1,0 +1,1 @@
+"""Everything Holdfast needs around it (PostgreSQL, Valkey, a Stripe sandbox), started on loopback without Docker."""
