@@ -1,0 +1,163 @@
+"""The ground all tests stand on: one PostgreSQL, one Valkey, fresh databases by template, and one whole running system."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from deploy.embedded.databases import migrate
+from deploy.embedded.postgres import Postgres
+from deploy.embedded.stack import Stack
+from deploy.embedded.valkey import Valkey, find_valkey
+from tests.doubles.stripe_sandbox import Stripe
+from tests.system import LEASE_S, System
+
+# Everything is as in production but the scale of time: budgets, leases longer than them, and intervals are short.
+_STACK_ENV = {
+    "all": {"SHUTDOWN_GRACE_S": "10"},
+    "reservation": {
+        "INTERNAL_CALL_TIMEOUT_S": "2.8",
+        "SAGA_LEASE_SECONDS": str(LEASE_S),
+        "SAGA_POLL_SECONDS": "0.2",
+        "SAGA_BACKOFF_MAX_S": "1",
+        "SWEEP_INTERVAL_SECONDS": "0.5",
+    },
+    "payment": {
+        "STRIPE_TIMEOUT_S": "2",
+        "GATEWAY_BUDGET_S": "2.5",
+        "BACKGROUND_BUDGET_S": "2.5",
+        "RESERVATION_TIMEOUT_S": "2",
+        "RETRY_FIRST_WAIT_S": "0.1",
+        "RETRY_MAX_WAIT_S": "0.5",
+        "IDEMPOTENCY_LEASE_S": str(LEASE_S),
+        "WEBHOOK_LEASE_SECONDS": str(LEASE_S),
+        "WEBHOOK_POLL_SECONDS": "0.2",
+        "WEBHOOK_BACKOFF_FIRST_S": "0.2",
+        "WEBHOOK_BACKOFF_MAX_S": "1",
+        "OUTBOX_LEASE_SECONDS": str(LEASE_S),
+        "OUTBOX_POLL_SECONDS": "0.2",
+        "OUTBOX_BACKOFF_FIRST_S": "0.2",
+        "OUTBOX_BACKOFF_MAX_S": "1",
+    },
+}
+# What a developer's shell may hold and a test must not inherit.
+_OURS = (
+    "HOLDFAST_",
+    "FLAG_",
+    "STRIPE_",
+    "SANDBOX_",
+    "RESERVATION_",
+    "PAYMENT_",
+    "REDIS_URL",
+    "AUTH_",
+    "GUEST_",
+    "INTERNAL_",
+)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One embedded PostgreSQL for the whole run; it need not survive a power cut, so it never waits for the disk."""
+    with Postgres(tmp_path_factory.mktemp("postgres"), password=secrets.token_hex(16), durable=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Valkey for the whole run; empty, which means "run without", where the machine has none."""
+    if find_valkey() is None:
+        yield ""
+        return
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+def _migrated_template(postgres: Postgres, service: str) -> str:
+    name = f"template_{service}"
+    postgres.create_database(name)
+    migrate({service: postgres.url(name)})
+    return name
+
+
+@pytest.fixture(scope="session")
+def reservation_template(postgres: Postgres) -> str:
+    """A database with all migrations of reservation_service, to be cloned and never connected to."""
+    return _migrated_template(postgres, "reservation")
+
+
+@pytest.fixture(scope="session")
+def payment_template(postgres: Postgres) -> str:
+    """A database with all migrations of payment_service, to be cloned and never connected to."""
+    return _migrated_template(postgres, "payment")
+
+
+def _clone(postgres: Postgres, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    postgres.create_database(name, template=template)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def reservation_database_url(postgres: Postgres, reservation_template: str) -> Iterator[str]:
+    """A fresh, migrated database of reservation_service, gone after the test."""
+    yield from _clone(postgres, reservation_template)
+
+
+@pytest.fixture
+def payment_database_url(postgres: Postgres, payment_template: str) -> Iterator[str]:
+    """A fresh, migrated database of payment_service, gone after the test."""
+    yield from _clone(postgres, payment_template)
+
+
+@pytest.fixture(scope="session")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    redis_url: str,
+    reservation_template: str,
+    payment_template: str,
+) -> Iterator[Stack]:
+    """The whole system as real processes: both services and the Stripe sandbox, shared by all tests that ask for it."""
+    for name, template in (("stack_reservation", reservation_template), ("stack_payment", payment_template)):
+        postgres.create_database(name, template=template)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    environ = inherited | {
+        "RESERVATION_DATABASE_URL": postgres.url("stack_reservation"),
+        "PAYMENT_DATABASE_URL": postgres.url("stack_payment"),
+        "REDIS_URL": redis_url,
+    }
+    folder: Path = tmp_path_factory.mktemp("stack")
+    with Stack(folder, environ=environ, durable=False, extra_env=_STACK_ENV) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    """One client for all stories. A connection serves one request: a process may be killed between any two."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(timeout=20.0, limits=limits, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def system(stack: Stack, http: httpx.Client) -> Iterator[System]:
+    """The running system, whole at the start of each test; after it, both services' own audits must be clean."""
+    system = System(stack, http)
+    system.heal_what_is_down()
+    yield system
+    system.heal_what_is_down()
+    system.assert_consistent()
+
+
+@pytest.fixture
+def stripe(system: System) -> Iterator[Stripe]:
+    """The Stripe sandbox of the running system; after the test, its book and ours must tell the same story."""
+    sandbox = Stripe(system)
+    yield sandbox
+    system.heal_what_is_down()
+    sandbox.assert_books_agree()

@@ -1,0 +1,57 @@
+"""Each service dies once at a durable boundary of the booking path; the same calls again end in one paid booking."""
+
+import httpx
+import pytest
+
+from tests.answers import answered
+from tests.builders import a_customer, a_key, a_slot, free_seats
+from tests.doubles.stripe_sandbox import Stripe
+from tests.faults.planted_crash import PlantedCrash
+from tests.system import RECOVERY_S, Service, System
+
+# `#n` is the n-th pass: a booking's saga writes its progress several times.
+BOOKING_PATH: list[tuple[Service, str]] = [
+    ("reservation", "flush_holds.after"),
+    ("reservation", "start_saga.after_commit"),
+    ("reservation", "create_payment_intent.after"),
+    ("reservation", "saga_progress.before_commit"),
+    ("reservation", "payment_signal.after_commit"),
+    ("reservation", "capture_payment.after"),
+    ("payment", "create_payment_intent.after"),
+    ("payment", "store_event.before_commit"),
+    ("payment", "store_event.after_commit"),
+    ("payment", "apply_event.before_commit"),
+    ("payment", "post_payment_event.after"),
+]
+
+
+def was_created(answer: httpx.Response) -> bool:
+    return answer.status_code == 201
+
+
+def awaits_payment(answer: httpx.Response) -> bool:
+    return answer.status_code in {200, 201} and answer.json()["outcome"]["type"] == "action_required"
+
+
+def is_confirmed(answer: httpx.Response) -> bool:
+    return answer.status_code == 200 and answer.json()["status"] == "confirmed"
+
+
+@pytest.mark.parametrize(("service", "point"), BOOKING_PATH, ids=str)
+def test_a_booking_survives_a_crash(system: System, stripe: Stripe, service: Service, point: str) -> None:
+    """C01, C02, C04..C09, C12, C13, C19: the service dies there once; the same calls again end in one paid booking."""
+    guest, slot, key = a_customer(system), a_slot(system, capacity=2), a_key()
+    crash = PlantedCrash(system, service, point)
+
+    hold = crash.through(lambda: guest.hold(slot, 2, key=key), was_created, within_s=RECOVERY_S).json()
+    pending = crash.through(lambda: guest.convert(hold["id"]), awaits_payment, within_s=RECOVERY_S).json()
+    assert stripe.pay(pending["outcome"]["client_secret"]).status_code == 200
+    crash.through(lambda: guest.see(hold["id"]), is_confirmed, within_s=RECOVERY_S)
+    crash.assert_fired()
+
+    booking = guest.wait_for(hold["id"], "confirmed")
+    assert booking["payment"]["status"] == "captured"
+    assert stripe.money_of(hold["id"]) == [booking["price"]["total"]["amount"]]
+    assert stripe.captures_of(hold["id"]) == 1
+    assert free_seats(system, slot) == 0
+    assert answered(guest.convert(hold["id"]))["outcome"] == {"type": "succeeded"}
