@@ -29,6 +29,7 @@ from payment_service.payments.reading import Reading
 from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
 from payment_service.settings import PaymentSettings
+from payment_service.store import audit
 from payment_service.store.tables import flag_overrides
 from payment_service.webhooks.inbox import Inbox
 from payment_service.webhooks.processing import Processing, ProcessingLimits
@@ -39,6 +40,8 @@ from shared.database import Database
 from shared.flags import Flags
 from shared.health import Health, health_router
 from shared.http_edge import HttpEdge
+from shared.internal_calls import InternalDoor, InternalSeal
+from shared.operator_desk import operator_desk
 from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE
 from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
@@ -49,7 +52,13 @@ from shared.ticker import Background
 MIGRATIONS = "payment_service.store.migrations"
 
 
-_ROUTERS = (payments.router, stripe_webhook.router, webhook_events.router, admin.router)
+_ROUTERS = (
+    payments.router,
+    stripe_webhook.router,
+    webhook_events.router,
+    admin.router,
+    operator_desk(audit.INVARIANTS),
+)
 _DESCRIPTION: dict[str, Any] = {
     "title": "Holdfast payment service",
     "version": "1",
@@ -213,15 +222,14 @@ def _notifying(
     flags: Flags,
     metrics: Metrics,
 ) -> Notifying:
-    client = ReservationsClient(
-        http,
+    seal = InternalSeal(
         InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),
         bearer=settings.internal_bearer_secret,
         signed=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
     )
     return Notifying(
         database,
-        client,
+        ReservationsClient(http, seal),
         metrics,
         batch=settings.outbox_batch_size,
         lease_s=settings.outbox_lease_seconds,
@@ -247,8 +255,11 @@ def _parts(
         clock=clock,
         flags=flags,
         tokens=TokenVerifier(settings),
-        signer=InternalSigner(settings.internal_signing_keys, tag=TO_PAYMENT_SERVICE, clock=clock),
-        internal_bearer=settings.internal_bearer_secret,
+        internal=InternalDoor(
+            InternalSigner(settings.internal_signing_keys, tag=TO_PAYMENT_SERVICE, clock=clock),
+            bearer=settings.internal_bearer_secret,
+            signed_only=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
+        ),
         lifecycle=Lifecycle(
             database,
             provider,

@@ -2,7 +2,7 @@
 
     Problem
     ├── WebhookSignatureInvalid, WebhookMalformed                          400
-    ├── PaymentNotFound, WebhookEventNotFound, FlagNotFound                404
+    ├── PaymentNotFound, WebhookEventNotFound                              404
     ├── RefundExceedsPayment, PaymentIdentityTaken, EventAlreadyProcessed  409
     └── (from shared) the Idempotency-Key, tokens, signatures, bodies
 
@@ -26,10 +26,6 @@ class PaymentNotFound(NotFound):
 
 class WebhookEventNotFound(NotFound):
     code, title = "WEBHOOK_EVENT_NOT_FOUND", "There is no such webhook event"
-
-
-class FlagNotFound(NotFound):
-    code, title = "FLAG_NOT_FOUND", "There is no such flag"
 
 
 class PaymentIdentityTaken(Problem):

@@ -34,6 +34,7 @@ from reservation_service.saga.engine import Engine
 from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
 from reservation_service.settings import ReservationSettings
+from reservation_service.store import audit
 from reservation_service.store.tables import flag_overrides
 from shared.api_docs import add_api_docs
 from shared.auth import TokenVerifier
@@ -42,6 +43,8 @@ from shared.database import Database
 from shared.flags import Flags
 from shared.health import Health, health_router
 from shared.http_edge import HttpEdge
+from shared.internal_calls import InternalDoor, InternalSeal
+from shared.operator_desk import operator_desk
 from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE
 from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
@@ -59,6 +62,7 @@ _ROUTERS = (
     reservations.router,
     payment_events.router,
     admin.router,
+    operator_desk(audit.INVARIANTS),
 )
 
 
@@ -132,7 +136,11 @@ def create_app(
         holds=Holds(database, settings, Offers(database, clock), group),
         engine=engine,
         tokens=TokenVerifier(settings, settings.guest_token_secret.get_secret_value()),
-        signer=InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),
+        internal=InternalDoor(
+            InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),
+            bearer=settings.internal_bearer_secret,
+            signed_only=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
+        ),
         clock=clock,
     )
     return app
@@ -152,13 +160,12 @@ def _payments_http(
 
 
 def _saga(settings: ReservationSettings, http: httpx.AsyncClient, flags: Flags, clock: Clock) -> Saga:
-    payments = PaymentsClient(
-        http,
+    seal = InternalSeal(
         InternalSigner(settings.internal_signing_keys, tag=TO_PAYMENT_SERVICE, clock=clock),
         bearer=settings.internal_bearer_secret,
         signed=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
     )
-    return reservation_saga(Steps(payments, async_payment_max_s=settings.async_payment_max_seconds))
+    return reservation_saga(Steps(PaymentsClient(http, seal), async_payment_max_s=settings.async_payment_max_seconds))
 
 
 def _settle_heap() -> None:

@@ -31,10 +31,6 @@ class SagaNotFound(NotFound):
     code, title = "SAGA_NOT_FOUND", "There is no such saga"
 
 
-class FlagNotFound(NotFound):
-    code, title = "FLAG_NOT_FOUND", "There is no such flag"
-
-
 class SlotUnavailable(Problem):
     status, code, title = 409, "SLOT_UNAVAILABLE", "Not enough seats are free; `available` says how many are"
 

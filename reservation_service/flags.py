@@ -4,6 +4,7 @@ from shared.flags import Flag
 
 SMART_IDEMPOTENCY = "smart_idempotency"
 GROUP_ADMISSION = "group_admission"
+DISTRIBUTED_LOCK = "distributed_lock"
 SAGA_ORCHESTRATION = "saga_orchestration"
 HOLD_CLEANUP = "hold_cleanup"
 SIGNED_INTERNAL_CALLS = "signed_internal_calls"
@@ -11,6 +12,10 @@ SIGNED_INTERNAL_CALLS = "signed_internal_calls"
 FLAGS = (
     Flag(SMART_IDEMPOTENCY, off_means="an expired or failed hold replays as it was, instead of being renewed"),
     Flag(GROUP_ADMISSION, off_means="the same statement, one hold at a time, each in its own transaction"),
+    Flag(
+        DISTRIBUTED_LOCK,
+        off_means="no lock in Redis around a group of holds; the slot's row decides, as it always does",
+    ),
     Flag(
         SAGA_ORCHESTRATION,
         off_means="same journal, but forward steps are driven by requests and webhooks only; deadlines and unwinding run",

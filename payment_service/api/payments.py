@@ -6,10 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from payment_service.api.dependencies import Parts, TheKey, TheParts, ThePaymentId, only_reservation_service
+from payment_service.api.dependencies import Parts, TheParts, ThePaymentId
 from payment_service.api.schemas import TimelineView
 from payment_service.errors import PaymentIdentityTaken, PaymentNotFound, RefundExceedsPayment
 from payment_service.store.idempotency import Keyed
+from shared.door import TheKey, only_the_other_service
 from shared.idempotency import fingerprint
 from shared.payment_contract import CancelPayment, CapturePayment, CreatePayment, PaymentAnswer, RefundPayment
 from shared.problems import (
@@ -23,7 +24,7 @@ from shared.problems import (
     problem_responses,
 )
 
-router = APIRouter(prefix="/internal/v1/payments", tags=["internal"], dependencies=[Depends(only_reservation_service)])
+router = APIRouter(prefix="/internal/v1/payments", tags=["internal"], dependencies=[Depends(only_the_other_service)])
 
 _CALLER = (InternalSignatureInvalid,)
 _KEY = (IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyInProgress, IdempotencyKeyReused)

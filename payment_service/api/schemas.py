@@ -1,37 +1,16 @@
 """What operators are shown; the bodies between the services are in `shared.payment_contract`."""
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from payment_service.states import EventStatus, RefundStatus
-from shared.bodies import ShortText, StrictBody
 from shared.payment_contract import PaymentStatus
-
-Item = TypeVar("Item", bound=BaseModel)
 
 
 class _View(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
-
-
-class FlagChangeBody(StrictBody):
-    """PUT /admin/v1/flags/{name}."""
-
-    enabled: bool
-    percentage: int = Field(100, ge=0, le=100)
-    reason: ShortText
-
-
-class ListView(_View, Generic[Item]):
-    """Every list of this service."""
-
-    data: list[Item]
-    has_more: bool
-    next_cursor: str | None
 
 
 class PaymentRowView(_View):
@@ -108,38 +87,3 @@ class AuditPaymentView(_View):
     updated_at: datetime
     unchanged_s: float
     refunds: list[AuditRefundView]
-
-
-class CheckView(_View):
-    id: str
-    title: str
-    violations: int
-    examples: list[str]
-
-
-class InvariantsView(_View):
-    ok: bool
-    checked_at: datetime
-    checks: list[CheckView]
-
-
-class FlagView(_View):
-    name: str
-    enabled: bool
-    percentage: int
-    overridden: bool
-    default: bool
-    since: str
-    off_means: str
-
-
-class FlagsView(_View):
-    data: list[FlagView]
-
-
-def list_of(view: type[Item], rows: Sequence[Any], limit: int) -> ListView[Item]:
-    """Return a list's envelope; callers ask the store for `limit + 1` rows to learn whether there are more."""
-    shown = [view.model_validate(dict(row) if isinstance(row, Mapping) else row) for row in rows[:limit]]
-    has_more = len(rows) > limit
-    cursor = str(shown[-1].id) if has_more else None  # type: ignore[attr-defined]
-    return ListView[view](data=shown, has_more=has_more, next_cursor=cursor)  # type: ignore[valid-type]

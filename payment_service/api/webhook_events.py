@@ -5,12 +5,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from payment_service.api.dependencies import Parts, TheOperator, ThePage, TheParts, TheViewer
-from payment_service.api.schemas import ListView, WebhookEventView, list_of
+from payment_service.api.dependencies import Parts, TheParts
+from payment_service.api.schemas import WebhookEventView
 from payment_service.errors import EventAlreadyProcessed, WebhookEventNotFound
 from payment_service.states import EventStatus
 from payment_service.store import webhook_events
 from shared.bodies import parse_id
+from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
 from shared.problems import Forbidden, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1/webhook-events", tags=["admin"])

@@ -1,13 +1,11 @@
 """The one way to reservation_service: payment events, signed, keyed by payment and version."""
 
-from collections.abc import Callable
-
 import httpx
 import structlog
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
+from shared.internal_calls import InternalSeal
 from shared.payment_contract import PaymentEvent, PaymentEventReceipt
-from shared.signing import InternalSigner
 
 log = structlog.get_logger()
 
@@ -25,19 +23,10 @@ class NotDelivered(Exception):
 class ReservationsClient:
     """Speaks `shared.payment_contract`."""
 
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        signer: InternalSigner,
-        *,
-        bearer: SecretStr,
-        signed: Callable[[], bool],
-    ) -> None:
-        """`http` has the base URL and the timeouts; `signed` is the flag, asked for each call."""
+    def __init__(self, http: httpx.AsyncClient, seal: InternalSeal) -> None:
+        """`http` has the base URL and the timeouts."""
         self._http = http
-        self._signer = signer
-        self._bearer = bearer
-        self._signed = signed
+        self._seal = seal
 
     async def tell(self, event: PaymentEvent) -> str:
         """Deliver one event and return what became of it there. Raises NotDelivered."""
@@ -47,7 +36,7 @@ class ReservationsClient:
             content=event.model_dump_json().encode(),
             headers={"idempotency-key": f"{event.payment_id}:{event.version}", "content-type": "application/json"},
         )
-        self._authenticate(request)
+        self._seal.put_on(request.method, str(request.url), request.headers, request.content)
         try:
             response = await self._http.send(request)
         except httpx.HTTPError as error:
@@ -59,10 +48,3 @@ class ReservationsClient:
             return PaymentEventReceipt.model_validate_json(response.content).result
         except ValidationError as error:
             raise NotDelivered("unreadable_receipt") from error
-
-    def _authenticate(self, request: httpx.Request) -> None:
-        bearer = self._bearer.get_secret_value()
-        if self._signed() or not bearer:
-            self._signer.sign(request.method, str(request.url), request.headers, request.content)
-        else:
-            request.headers["authorization"] = f"Bearer {bearer}"

@@ -47,6 +47,10 @@ class Establishing:
 
     async def _create(self, payment: Payment, number: int, deadline: float) -> tuple[Payment, Result[IntentSeen]]:
         async with self._database.transaction("intend_create") as tx:
+            payment = await payments.lock_existing(tx, payment.id)
+            if payment.status is PaymentStatus.CANCELED:
+                # A cancel found nothing sent and ended the payment on the spot: nothing may be sent after that.
+                return payment, Result(Outcome.DECLINED, code="payment_canceled")
             call = await calls.begin(tx, payment.id, CREATE, key_number=number)
         async with external_call("create_payment_intent"):
             result = await self._provider.create_intent(

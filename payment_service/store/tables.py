@@ -3,8 +3,6 @@
 What must never be untrue is a constraint here, so that no code, old or new, can make it so.
 """
 
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,15 +25,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from payment_service.states import EventStatus, RefundStatus
+from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
 from shared.payment_contract import Outcome, PaymentStatus
 
 metadata = MetaData()
-
-
-def _one_of(column: str, values: type[StrEnum]) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
 def _instant(name: str, *, nullable: bool = True) -> Column[object]:
@@ -68,9 +63,9 @@ payments = Table(
     _instant("cancel_requested_at"),
     _instant("refreshed_at"),
     Column("question", BigInteger, nullable=False, server_default="0", comment="which answer is shown"),
-    _instant("created_at", nullable=False),
+    created_at(),
     _instant("updated_at", nullable=False),
-    CheckConstraint(_one_of("status", PaymentStatus), name="payments_status"),
+    CheckConstraint(is_one_of("status", PaymentStatus), name="payments_status"),
     CheckConstraint("amount > 0 OR status = 'canceled'", name="payments_amount"),
     CheckConstraint("0 <= captured AND captured <= amount", name="payments_captured"),
     CheckConstraint("0 <= refunded AND refunded <= captured", name="payments_refunded"),
@@ -91,7 +86,7 @@ payment_calls = Table(
     Column("outcome", Text, comment="empty: sent or not, nobody has written it down"),
     Column("code", Text),
     Column("key_is_spent", Boolean, nullable=False, server_default="false", comment="the key only repeats a failure"),
-    CheckConstraint(f"outcome IS NULL OR {_one_of('outcome', Outcome)}", name="payment_calls_outcome"),
+    CheckConstraint(f"outcome IS NULL OR {is_one_of('outcome', Outcome)}", name="payment_calls_outcome"),
     Index("payment_calls_by_payment", "payment_id", "question"),
 )
 
@@ -106,9 +101,9 @@ refunds = Table(
     Column("stripe_refund_id", Text),
     Column("failure", Text, comment="Stripe's word for why it failed"),
     Column("question", BigInteger, nullable=False, server_default="0"),
-    _instant("created_at", nullable=False),
+    created_at(),
     _instant("updated_at", nullable=False),
-    CheckConstraint(_one_of("status", RefundStatus), name="refunds_status"),
+    CheckConstraint(is_one_of("status", RefundStatus), name="refunds_status"),
     CheckConstraint("amount > 0", name="refunds_amount"),
     UniqueConstraint("stripe_refund_id", name="refunds_stripe_refund"),
     Index("refunds_by_payment", "payment_id", "created_at"),
@@ -133,7 +128,7 @@ webhook_events = Table(
     _instant("received_at", nullable=False),
     _instant("processed_at"),
     *due_columns(),
-    CheckConstraint(_one_of("status", EventStatus), name="webhook_events_status"),
+    CheckConstraint(is_one_of("status", EventStatus), name="webhook_events_status"),
     # A row falls due exactly as long as something is left to do: none is forgotten, none is done twice.
     CheckConstraint(f"(due_at IS NOT NULL) = (status = '{EventStatus.RECEIVED}')", name="webhook_events_due"),
     UniqueConstraint("stripe_event_id", name="webhook_events_stripe_event"),
@@ -151,7 +146,7 @@ outbox = Table(
     Column("event", JSONB, nullable=False, comment="the body to be sent: the full state, no secrets"),
     Column("receipt", Text, comment="applied, ignored, or superseded by a newer version"),
     Column("last_error", Text),
-    _instant("created_at", nullable=False),
+    created_at(),
     _instant("delivered_at"),
     *due_columns(),
     CheckConstraint("(due_at IS NULL) = (delivered_at IS NOT NULL)", name="outbox_never_dies"),
@@ -169,7 +164,7 @@ idempotent_answers = Table(
     _instant("lease_until"),
     Column("outcome", Text, comment="empty while the first request runs"),
     Column("error", JSONB),
-    _instant("created_at", nullable=False),
+    created_at(),
     Index("idempotent_answers_by_age", "created_at"),  # the broom's way in
 )
 

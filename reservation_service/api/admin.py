@@ -6,22 +6,21 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from reservation_service.api import admin_schemas
-from reservation_service.api.answers import experience_view, json_answer, page_of, saga_view, slot_view
-from reservation_service.api.dependencies import Parts, TheOperator, ThePage, TheParts, TheViewer
+from reservation_service.api.answers import experience_view, json_answer, saga_view, slot_view
+from reservation_service.api.dependencies import Parts, TheParts
 from reservation_service.api.schemas import ExperienceView, TimeSlotView
 from reservation_service.booking import catalogue as selling
 from reservation_service.errors import (
     CapacityBelowTaken,
     ExperienceNotFound,
-    FlagNotFound,
     SagaNotFound,
     SlotClosed,
     TimeSlotNotFound,
 )
 from reservation_service.states import SagaStatus
-from reservation_service.store import audit, catalogue, saga_log
+from reservation_service.store import catalogue, saga_log
 from shared.bodies import parse_id
-from shared.flags import Override
+from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"])
@@ -97,7 +96,7 @@ async def _slot_view(parts: Parts, slot_id: UUID) -> TimeSlotView:
 @router.get(
     "/sagas",
     operation_id="listSagas",
-    response_model=admin_schemas.SagaPage,
+    response_model=ListView[admin_schemas.SagaView],
     responses=problem_responses(*_ROLE, ValidationFailed),
 )
 async def list_sagas(
@@ -107,7 +106,7 @@ async def list_sagas(
     async with parts.database.reading() as connection:
         rows = await saga_log.page(connection, status=status, limit=page.limit + 1, after=page.after)
         views = [saga_view(dict(row), _lines(await saga_log.lines(connection, row["id"]))) for row in rows]
-    return json_answer(admin_schemas.SagaPage(**page_of(views, page.limit)))
+    return json_answer(list_of(admin_schemas.SagaView, views, page.limit))
 
 
 @router.get(
@@ -129,44 +128,3 @@ async def get_saga(parts: TheParts, _by: TheViewer, saga_id: str) -> Response:
 
 def _lines(rows: object) -> list[dict[str, object]]:
     return [dict(row) for row in rows]  # type: ignore[attr-defined]
-
-
-@router.get(
-    "/invariants",
-    operation_id="checkInvariants",
-    response_model=admin_schemas.InvariantReport,
-    responses=problem_responses(*_ROLE),
-)
-async def check_invariants(parts: TheParts, _by: TheViewer) -> Response:
-    """Check on live data what must never be untrue."""
-    async with parts.database.snapshot() as connection:
-        checks = await audit.violations(connection)
-    report = admin_schemas.InvariantReport(
-        ok=not any(check["violations"] for check in checks),
-        checked_at=parts.clock.now(),
-        checks=[admin_schemas.InvariantCheck(**check) for check in checks],
-    )
-    return json_answer(report)
-
-
-@router.get(
-    "/flags", operation_id="listFlags", response_model=admin_schemas.FlagList, responses=problem_responses(*_ROLE)
-)
-async def list_flags(parts: TheParts, _by: TheViewer) -> Response:
-    """List this service's feature flags with what each one turned off means."""
-    return json_answer(admin_schemas.FlagList(data=[admin_schemas.FlagView(**flag) for flag in parts.flags.describe()]))
-
-
-@router.put(
-    "/flags/{name}",
-    operation_id="setFlag",
-    response_model=admin_schemas.FlagList,
-    responses=problem_responses(*_ROLE, *_BODY, FlagNotFound),
-)
-async def set_flag(parts: TheParts, by: TheOperator, name: str, body: admin_schemas.SetFlagBody) -> Response:
-    """Turn a flag on or off, or on for a percentage of callers; no restart needed."""
-    if name not in {flag.name for flag in parts.flags.declared}:
-        raise FlagNotFound
-    override = Override(body.enabled, body.percentage)
-    await parts.flags.set(parts.database, name, override, by=by.subject, reason=body.reason)
-    return await list_flags(parts, by)

@@ -75,39 +75,6 @@ class ChangeTimeSlotBody(StrictBody):
     reason: ShortText
 
 
-class SetFlagBody(StrictBody):
-    enabled: bool
-    percentage: Annotated[int, Field(ge=0, le=100)] = 100
-    reason: ShortText
-
-
-class FlagView(View):
-    name: str
-    enabled: bool
-    percentage: int
-    overridden: bool
-    default: bool
-    since: str
-    off_means: str
-
-
-class FlagList(View):
-    data: list[FlagView]
-
-
-class InvariantCheck(View):
-    id: str
-    title: str
-    violations: int
-    examples: list[str]
-
-
-class InvariantReport(View):
-    ok: bool
-    checked_at: Instant
-    checks: list[InvariantCheck]
-
-
 class SagaStepView(View):
     step: str
     direction: Literal["do", "undo"]
@@ -125,9 +92,3 @@ class SagaView(View):
     attempts: int
     lease_until: Instant | None
     due_at: Instant | None
-
-
-class SagaPage(View):
-    data: list[SagaView]
-    has_more: bool
-    next_cursor: str | None

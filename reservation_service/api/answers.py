@@ -42,13 +42,6 @@ def conditional_answer(request: Request, view: BaseModel, headers: Mapping[str, 
     return answer
 
 
-def page_of(views: Sequence[BaseModel], limit: int) -> dict[str, Any]:
-    """Return a list's envelope; callers ask the store for `limit + 1` rows to learn whether there are more."""
-    shown = list(views[:limit])
-    has_more = len(views) > limit
-    return {"data": shown, "has_more": has_more, "next_cursor": str(shown[-1].id) if has_more else None}  # type: ignore[attr-defined]
-
-
 def experience_view(row: Mapping[str, Any], default_ttl_s: int) -> schemas.ExperienceView:
     return schemas.ExperienceView(
         **{name: row[name] for name in ("id", "title", "description", "time_zone", "currency", "max_party")},

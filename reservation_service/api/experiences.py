@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reservation_service.api.answers import conditional_answer, experience_view, page_of
-from reservation_service.api.dependencies import ThePage, TheParts
-from reservation_service.api.schemas import ExperiencePage, ExperienceView
+from reservation_service.api.answers import conditional_answer, experience_view
+from reservation_service.api.dependencies import TheParts
+from reservation_service.api.schemas import ExperienceView
 from reservation_service.errors import ExperienceNotFound
 from reservation_service.store import catalogue
 from shared.bodies import parse_id
+from shared.door import ListView, ThePage, list_of
 from shared.problems import ValidationFailed, problem_responses
 
 router = APIRouter(tags=["catalogue"])
@@ -16,7 +17,7 @@ router = APIRouter(tags=["catalogue"])
 @router.get(
     "/v1/experiences",
     operation_id="listExperiences",
-    response_model=ExperiencePage,
+    response_model=ListView[ExperienceView],
     responses=problem_responses(ValidationFailed),
 )
 async def list_experiences(request: Request, parts: TheParts, page: ThePage) -> Response:
@@ -24,7 +25,7 @@ async def list_experiences(request: Request, parts: TheParts, page: ThePage) -> 
     async with parts.database.reading() as connection:
         rows = await catalogue.experience_page(connection, limit=page.limit + 1, after=page.after)
     views = [experience_view(row, parts.settings.hold_ttl_seconds) for row in rows]
-    return conditional_answer(request, ExperiencePage(**page_of(views, page.limit)))
+    return conditional_answer(request, list_of(ExperienceView, views, page.limit))
 
 
 @router.get(

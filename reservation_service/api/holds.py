@@ -12,7 +12,7 @@ from reservation_service.api.answers import (
     reservation_view,
     time_left,
 )
-from reservation_service.api.dependencies import TheCaller, TheKey, TheParts
+from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import ConvertBody, CreateHoldBody, ExtendHoldBody, HoldView, ReservationView
 from reservation_service.booking.holds import HoldRequest
 from reservation_service.booking.reservations import EXTERNAL_SCOPE, ConvertRequest
@@ -33,6 +33,7 @@ from reservation_service.errors import (
     TooManyActiveHolds,
 )
 from shared.bodies import parse_id
+from shared.door import TheCaller, TheKey
 from shared.idempotency import fingerprint
 from shared.problems import (
     Forbidden,

@@ -2,14 +2,15 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reservation_service.api.answers import json_answer, page_of, reservation_view, time_left
-from reservation_service.api.dependencies import TheCaller, ThePage, TheParts
-from reservation_service.api.schemas import ReservationPage, ReservationView
+from reservation_service.api.answers import json_answer, reservation_view, time_left
+from reservation_service.api.dependencies import TheParts
+from reservation_service.api.schemas import ReservationView
 from reservation_service.booking import reservations as bookings
 from reservation_service.errors import ReservationNotFound
 from reservation_service.states import CONVERTED
 from reservation_service.store import reservations
 from shared.bodies import parse_id
+from shared.door import ListView, TheCaller, ThePage, list_of
 from shared.problems import Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(tags=["reservations"])
@@ -18,7 +19,7 @@ router = APIRouter(tags=["reservations"])
 @router.get(
     "/v1/reservations",
     operation_id="listReservations",
-    response_model=ReservationPage,
+    response_model=ListView[ReservationView],
     responses=problem_responses(Unauthenticated, ValidationFailed),
 )
 async def list_reservations(parts: TheParts, caller: TheCaller, page: ThePage) -> Response:
@@ -27,7 +28,7 @@ async def list_reservations(parts: TheParts, caller: TheCaller, page: ThePage) -
         rows = await reservations.page(
             connection, caller=caller.subject, statuses=sorted(CONVERTED), limit=page.limit + 1, after=page.after
         )
-    return json_answer(ReservationPage(**page_of([reservation_view(row) for row in rows], page.limit)))
+    return json_answer(list_of(ReservationView, [reservation_view(row) for row in rows], page.limit))
 
 
 @router.get(

@@ -41,12 +41,6 @@ class ExperienceView(View):
     cutoff_minutes: int
 
 
-class ExperiencePage(View):
-    data: list[ExperienceView]
-    has_more: bool
-    next_cursor: str | None
-
-
 class TimeSlotView(View):
     id: Id
     experience_id: Id
@@ -58,12 +52,6 @@ class TimeSlotView(View):
     available: int
     status: Literal["open", "closed", "cancelled"]
     prices: list[TicketTypeView]
-
-
-class TimeSlotPage(View):
-    data: list[TimeSlotView]
-    has_more: bool
-    next_cursor: str | None
 
 
 class HoldItem(StrictBody):
@@ -211,12 +199,6 @@ class ReservationView(View):
     expires_at: Instant | None
     version: int
     outcome: Outcome
-
-
-class ReservationPage(View):
-    data: list[ReservationView]
-    has_more: bool
-    next_cursor: str | None
 
 
 class GuestSessionView(View):

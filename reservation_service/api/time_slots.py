@@ -8,13 +8,14 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
-from reservation_service.api.answers import conditional_answer, page_of, slot_view
-from reservation_service.api.dependencies import ThePage, TheParts
-from reservation_service.api.schemas import TimeSlotPage, TimeSlotView
+from reservation_service.api.answers import conditional_answer, slot_view
+from reservation_service.api.dependencies import TheParts
+from reservation_service.api.schemas import TimeSlotView
 from reservation_service.errors import ExperienceNotFound, TimeSlotNotFound
 from reservation_service.store import catalogue
 from shared.bodies import parse_id
 from shared.database import Connection
+from shared.door import ListView, ThePage, list_of
 from shared.problems import ValidationFailed, problem_responses
 
 router = APIRouter(tags=["catalogue"])
@@ -23,7 +24,7 @@ router = APIRouter(tags=["catalogue"])
 @router.get(
     "/v1/time-slots",
     operation_id="listTimeSlots",
-    response_model=TimeSlotPage,
+    response_model=ListView[TimeSlotView],
     responses=problem_responses(ValidationFailed, ExperienceNotFound),
 )
 async def list_time_slots(
@@ -47,7 +48,7 @@ async def list_time_slots(
             after=page.after,
         )
     views = [slot_view(dict(row), sold["tickets"]) for row in rows]
-    return conditional_answer(request, TimeSlotPage(**page_of(views, page.limit)))
+    return conditional_answer(request, list_of(TimeSlotView, views, page.limit))
 
 
 def _bounds(day: date | None, time_zone: str, now: datetime) -> tuple[datetime, datetime]:

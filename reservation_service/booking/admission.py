@@ -168,6 +168,6 @@ async def _renew(database: Database, new: NewHold, stale_id: UUID) -> tuple[Deci
     except Conflict:
         return Decision.STALE, None
     decision = judge(row, renewal)
-    if decision is Decision.FULL:
+    if decision is not Decision.CREATED:  # full, or somebody else has renewed it meanwhile: ask anew
         return decision, None
     return decision, Admission(new.hold_id, Decision.CREATED, row["expires_at"], supersedes=stale_id)

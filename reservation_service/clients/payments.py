@@ -1,13 +1,13 @@
 """The one way to payment_service: signed, keyed, timed, and honest about what is known of a call."""
 
-from collections.abc import Callable
 from uuid import UUID
 
 import httpx
 import orjson
 import structlog
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from shared.internal_calls import InternalSeal
 from shared.payment_contract import (
     CallError,
     CancelPayment,
@@ -17,7 +17,6 @@ from shared.payment_contract import (
     PaymentAnswer,
     RefundPayment,
 )
-from shared.signing import InternalSigner
 
 log = structlog.get_logger()
 
@@ -28,19 +27,10 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 class PaymentsClient:
     """Speaks `shared.payment_contract`. Never raises for a call that failed: it returns what is known of it."""
 
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        signer: InternalSigner,
-        *,
-        bearer: SecretStr,
-        signed: Callable[[], bool],
-    ) -> None:
-        """`http` has the base URL and the timeouts; `signed` is the flag, asked for each call."""
+    def __init__(self, http: httpx.AsyncClient, seal: InternalSeal) -> None:
+        """`http` has the base URL and the timeouts."""
         self._http = http
-        self._signer = signer
-        self._bearer = bearer
-        self._signed = signed
+        self._seal = seal
 
     async def create(self, body: CreatePayment) -> PaymentAnswer:
         return await self._post("/internal/v1/payments", body, key=f"{body.payment_id}:create")
@@ -66,7 +56,7 @@ class PaymentsClient:
 
     async def _send(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> PaymentAnswer:
         request = self._http.build_request(method, path, content=content or None, headers=headers)
-        self._authenticate(request, content)
+        self._seal.put_on(request.method, str(request.url), request.headers, content)
         try:
             response = await self._http.send(request)
         except _NOT_SENT as error:
@@ -74,12 +64,6 @@ class PaymentsClient:
         except httpx.HTTPError as error:
             return _trouble(Outcome.UNKNOWN, path, type(error).__name__)
         return _read(response, path)
-
-    def _authenticate(self, request: httpx.Request, content: bytes) -> None:
-        if self._signed():
-            self._signer.sign(request.method, str(request.url), request.headers, content)
-        else:
-            request.headers["authorization"] = f"Bearer {self._bearer.get_secret_value()}"
 
 
 def _trouble(outcome: Outcome, path: str, what: str, retry_after_ms: int | None = None) -> PaymentAnswer:

@@ -1,24 +1,18 @@
 """The invariants of seats and statuses, as queries that return what violates them: nothing, ever."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from reservation_service.states import CONVERTED, LEGAL_MOVES
+from shared.invariants import Invariant
 
 _LEGAL_EDGES = ", ".join(f"('{source}', '{target}')" for source, targets in LEGAL_MOVES.items() for target in targets)
 _CONVERTED = ", ".join(f"'{status}'" for status in sorted(CONVERTED))
 
-# (id, title, query returning the ids of violating rows). The ids are those of docs/explanation/invariants.md.
-CHECKS: tuple[tuple[str, str, str], ...] = (
-    (
+INVARIANTS = (
+    Invariant(
         "I1",
         "no slot is oversold",
         "SELECT id FROM time_slots WHERE taken > capacity OR taken < 0",
     ),
-    (
+    Invariant(
         "I2",
         "each slot's counter equals the seats of the bookings that pin them",
         """
@@ -28,7 +22,7 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         WHERE slot.taken <> coalesce(pinned.seats, 0)
         """,
     ),
-    (
+    Invariant(
         "I4",
         "a booking has at most one live saga, and a pending booking has one",
         """
@@ -37,7 +31,7 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
             SELECT FROM sagas AS s WHERE s.reservation_id = r.id AND s.status IN ('running', 'waiting', 'unwinding'))
         """,
     ),
-    (
+    Invariant(
         "I6",
         "no booking is confirmed without its money, unless it is free or paid elsewhere",
         """
@@ -45,19 +39,19 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
           AND coalesce((payment ->> 'captured')::bigint, 0) < total_minor
         """,
     ),
-    (
+    Invariant(
         "I16",
         "no saga is overdue: each live one is leased, or falls due",
         """
         SELECT id FROM sagas WHERE status IN ('running', 'waiting', 'unwinding') AND due_at IS NULL
         """,
     ),
-    (
+    Invariant(
         "I17",
         "a saga that needs attention says why",
         "SELECT id FROM sagas WHERE status = 'needs_attention' AND reason IS NULL",
     ),
-    (
+    Invariant(
         "I19",
         "only the holder of the newest lease writes the journal",
         """
@@ -65,7 +59,7 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
                         FROM saga_log) AS steps WHERE back
         """,
     ),
-    (
+    Invariant(
         "I21",
         "a renewed hold's predecessor is over",
         """
@@ -73,7 +67,7 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         WHERE old.seats_pinned
         """,
     ),
-    (
+    Invariant(
         "I22",
         "statuses moved along legal edges only",
         f"""
@@ -85,7 +79,7 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
             'held')
         """,  # noqa: S608  built from our own enumerations
     ),
-    (
+    Invariant(
         "I23",
         "every converted booking was converted before its hold expired",
         f"""
@@ -96,14 +90,3 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         """,  # noqa: S608  built from our own enumerations
     ),
 )
-
-_EXAMPLES = 5
-
-
-async def violations(connection: AsyncConnection) -> Sequence[dict[str, Any]]:
-    """Run every check; `examples` names a few violating rows."""
-    results = []
-    for check_id, title, query in CHECKS:
-        ids = [str(row) for row in (await connection.execute(text(query))).scalars().all()]
-        results.append({"id": check_id, "title": title, "violations": len(ids), "examples": ids[:_EXAMPLES]})
-    return results

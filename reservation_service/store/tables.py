@@ -25,22 +25,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from reservation_service.states import LIVE_SAGA, PINNED, BookingStatus, SagaStatus, SlotStatus
+from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
 
 metadata = MetaData()
-
-
-def _one_of(column: str, values: type[BookingStatus | SlotStatus | SagaStatus]) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
-
-
-def _in(column: str, values: frozenset[BookingStatus] | frozenset[SagaStatus]) -> str:
-    return f"{column} IN ({', '.join(repr(value) for value in sorted(str(value) for value in values))})"
-
-
-def _created_at() -> Column[object]:
-    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp())
 
 
 experiences = Table(
@@ -57,7 +46,7 @@ experiences = Table(
     Column("capture_method", Text, nullable=False, server_default="manual"),
     Column("late_payment_policy", Text, nullable=False, server_default="rebook_or_refund"),
     Column("cancellation_policy", JSONB, nullable=False),
-    _created_at(),
+    created_at(),
 )
 
 ticket_types = Table(
@@ -87,11 +76,11 @@ time_slots = Table(
     Column("taken", Integer, nullable=False, server_default="0"),
     Column("status", Text, nullable=False, server_default="open"),
     Column("version", Integer, nullable=False, server_default="1"),
-    _created_at(),
+    created_at(),
     # The sentence that makes overselling impossible. No index touches `taken`, so its updates stay heap-only.
     CheckConstraint("0 <= taken AND taken <= capacity", name="time_slots_never_oversold"),
     CheckConstraint("starts_at < ends_at AND sells_until <= starts_at", name="time_slots_times"),
-    CheckConstraint(_one_of("status", SlotStatus), name="time_slots_status"),
+    CheckConstraint(is_one_of("status", SlotStatus), name="time_slots_status"),
     Index("time_slots_by_day", "experience_id", "starts_at"),
     postgresql_with={"fillfactor": "50"},
 )
@@ -112,7 +101,7 @@ reservations = Table(
     Column("capture_method", Text, nullable=False),
     Column("client_reference", Text),
     Column("metadata", JSONB),
-    _created_at(),
+    created_at(),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("created_expires_at", DateTime(timezone=True), nullable=False, comment="never changes: replays show it"),
     Column("extensions", Integer, nullable=False, server_default="0"),
@@ -130,11 +119,12 @@ reservations = Table(
     Column("failure_reason", Text),
     Column("cancel_requested_at", DateTime(timezone=True)),
     Column("confirmed_at", DateTime(timezone=True)),
-    CheckConstraint(_one_of("status", BookingStatus), name="reservations_status"),
+    CheckConstraint(is_one_of("status", BookingStatus), name="reservations_status"),
     CheckConstraint("seats >= 1 AND total_minor >= 0", name="reservations_amounts"),
     # Seats are pinned exactly in the statuses that own them; an operator's case says for itself.
     CheckConstraint(
-        f"status = 'needs_attention' OR seats_pinned = ({_in('status', PINNED)})", name="reservations_seats_pinned"
+        f"status = 'needs_attention' OR seats_pinned = ({is_one_of('status', sorted(PINNED))})",
+        name="reservations_seats_pinned",
     ),
     UniqueConstraint("reference", name="reservations_reference"),
     UniqueConstraint("supersedes", name="reservations_supersedes"),  # two renewals of one hold: one wins
@@ -154,7 +144,7 @@ idempotency = Table(
     Column("key", Text, primary_key=True),
     Column("hold_id", Uuid, ForeignKey("reservations.id"), nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
-    _created_at(),
+    created_at(),
 )
 
 reservation_events = Table(
@@ -166,7 +156,7 @@ reservation_events = Table(
     Column("to_status", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("trace_id", Text, nullable=False, server_default=""),
-    _created_at(),
+    created_at(),
     Index("reservation_events_by_reservation", "reservation_id", "id"),
 )
 
@@ -181,11 +171,13 @@ sagas = Table(
     Column("unwinding_because", Text, comment="deadline, refused or asked"),
     Column("reason", Text, comment="why it needs attention"),
     Column("trace_id", Text, nullable=False, server_default=""),
-    _created_at(),
+    created_at(),
     *due_columns(),
-    CheckConstraint(_one_of("status", SagaStatus), name="sagas_status"),
+    CheckConstraint(is_one_of("status", SagaStatus), name="sagas_status"),
     # One live saga per booking; a rebook is a new row.
-    Index("sagas_one_live", "reservation_id", unique=True, postgresql_where=text(_in("status", LIVE_SAGA))),
+    Index(
+        "sagas_one_live", "reservation_id", unique=True, postgresql_where=text(is_one_of("status", sorted(LIVE_SAGA)))
+    ),
     Index("sagas_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("sagas_by_reservation", "reservation_id"),
 )
@@ -213,7 +205,7 @@ payment_signals = Table(
     Column("reservation_id", Uuid, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("body", JSONB, nullable=False),
-    _created_at(),
+    created_at(),
 )
 
 flag_overrides = flag_overrides_table(metadata)

@@ -180,7 +180,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "states.refund": lambda: moves_table(payment_service.states.REFUND_MOVES),
     "states.webhook-event": lambda: names_list(payment_service.states.EventStatus),
     "invariants.reservation": lambda: invariants_table(
-        (check_id, title) for check_id, title, _query in reservation_service.store.audit.CHECKS
+        (invariant.id, invariant.title) for invariant in reservation_service.store.audit.INVARIANTS
     ),
     "invariants.payment": lambda: invariants_table(
         (invariant.id, invariant.title) for invariant in payment_service.store.audit.INVARIANTS

@@ -1,0 +1,121 @@
+"""A lock per slot in Redis, so that processes who want the same slot queue there and not on its row in PostgreSQL.
+
+It only saves work. A lock can have two holders (a failover, a flush, a holder that slept beyond its time to live), and
+then the row decides, as it would without any lock. So nothing here is worth waiting long for: whatever goes wrong, the
+caller goes on without the lock.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from redis.asyncio.client import Pipeline
+
+from reservation_service.clients.fast_redis import FastRedis, RedisAway
+from reservation_service.metrics import Metrics
+from shared.clock import Clock
+
+_POLL_S = 0.003
+# Only who put the token there may take it away: by now the lock may be somebody else's.
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+@dataclass
+class Lease:
+    """The locks that one batch has: `held` for sure, `asked` perhaps, if an answer was lost on its way."""
+
+    token: bytes
+    asked: list[str] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
+    unsure: bool = False
+
+
+class SlotLocks:
+    """Takes and gives back the locks of one process. `enabled` is asked each time (a feature flag)."""
+
+    def __init__(
+        self,
+        redis: FastRedis,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        ttl_ms: int,
+        enabled: Callable[[], bool] = lambda: True,
+        new_token: Callable[[], str] = secrets.token_hex,
+    ) -> None:
+        self._redis = redis
+        self._metrics = metrics
+        self._clock = clock
+        self._ttl_ms = ttl_ms
+        self._enabled = enabled
+        self._new_token = new_token
+
+    async def acquire(self, slot_ids: Sequence[UUID]) -> Lease:
+        """Lock all these slots if that can be had within the budget; never raises, never waits longer.
+
+        The lease says what was got; the caller goes on with whatever it is, and gives it to `release`.
+        """
+        lease = Lease(self._new_token().encode())
+        if not (self._redis.usable and self._enabled()):
+            return lease
+        started = self._clock.monotonic()
+        lease.asked = [_key(slot_id) for slot_id in slot_ids]
+        outcome = await self._take(lease, until=started + self._redis.budget_s)
+        self._metrics.slot_lock_wait.labels(outcome).observe(self._clock.monotonic() - started)
+        return lease
+
+    async def release(self, lease: Lease) -> None:
+        """Give back what the lease has or may have. Never raises; what cannot be given back ends with its time."""
+        keys = lease.asked if lease.unsure else sorted(lease.held)
+        if not keys:
+            return
+        try:
+            gone = await self._redis.run(lambda pipeline: _ask_back(pipeline, keys, lease.token))
+        except RedisAway:
+            return
+        given_back = {key for key, count in zip(keys, gone, strict=True) if count}
+        self._metrics.slot_locks_lost.inc(len(lease.held - given_back))
+
+    async def _take(self, lease: Lease, *, until: float) -> str:
+        """Ask for what is still missing, again and again, until all is there or the time is over."""
+        missing = lease.asked
+        while True:
+            left_s = until - self._clock.monotonic()
+            try:
+                missing = await self._ask_for(missing, lease, within_s=left_s)
+            except RedisAway:
+                lease.unsure = True
+                return "unavailable"
+            if not missing:
+                return "acquired"
+            if until - self._clock.monotonic() <= 2 * _POLL_S:
+                return "contended"
+            await asyncio.sleep(_POLL_S)
+
+    async def _ask_for(self, keys: Sequence[str], lease: Lease, *, within_s: float) -> list[str]:
+        """Ask for these keys in one round trip; return those that somebody else has."""
+        holders = await self._redis.run(
+            lambda pipeline: _ask(pipeline, keys, lease.token, self._ttl_ms), within_s=within_s
+        )
+        taken = [key for key, holder in zip(keys, holders, strict=True) if holder not in {None, lease.token}]
+        lease.held.update(set(keys).difference(taken))
+        if keys is lease.asked:
+            self._metrics.slot_locks_contended.inc(len(taken))
+        return taken
+
+
+def _key(slot_id: UUID) -> str:
+    return f"{{slot:{slot_id}}}:lock"
+
+
+def _ask(pipeline: Pipeline, keys: Sequence[str], token: bytes, ttl_ms: int) -> None:
+    for key in keys:
+        # GET tells whose it was: nobody's (now ours), ours already (an answer was lost), or somebody else's.
+        pipeline.set(key, token, nx=True, px=ttl_ms, get=True)
+
+
+def _ask_back(pipeline: Pipeline, keys: Sequence[str], token: bytes) -> None:
+    for key in keys:
+        pipeline.eval(_RELEASE, 1, key, token)
