@@ -87,8 +87,13 @@ class Settling:
                 return call
 
     def _may_act_by_itself(self) -> bool:
+        """With the flag off only what must be done is: deadlines, unwinding, and what a message has made possible."""
         overdue = float(self._booking["seconds_left"]) <= 0
-        return self._row["flags"].get(SAGA_ORCHESTRATION, True) or overdue or self.status is SagaStatus.UNWINDING
+        part = self._journal.next_forward(self._saga)
+        told = isinstance(part, Pause) and part.verdict(self._booking) is Verdict.PASSED
+        return (
+            self._row["flags"].get(SAGA_ORCHESTRATION, True) or overdue or told or self.status is SagaStatus.UNWINDING
+        )
 
     # forward
 
