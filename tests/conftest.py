@@ -14,8 +14,21 @@ from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
 from deploy.embedded.valkey import Valkey, find_valkey
 from tests.doubles.stripe_sandbox import Stripe
+from tests.figures import figures_in
 from tests.system import LEASE_S, System
 
+# Many tests send a crowd from one address; what the limits do has tests of its own.
+_ROOM_FOR_CROWDS = {
+    f"RATE_LIMIT_{limit}": "1000000"
+    for limit in (
+        "HOLDS_PER_MINUTE",
+        "GUEST_HOLDS_PER_MINUTE",
+        "GUEST_SESSIONS_PER_MINUTE",
+        "CALLER_PER_SECOND",
+        "CALLER_BURST",
+        "CALLER_PER_DAY",
+    )
+}
 # Everything is as in production but the scale of time: budgets, leases longer than them, and intervals are short.
 _STACK_ENV = {
     "all": {"SHUTDOWN_GRACE_S": "10"},
@@ -25,6 +38,7 @@ _STACK_ENV = {
         "SAGA_POLL_SECONDS": "0.2",
         "SAGA_BACKOFF_MAX_S": "1",
         "SWEEP_INTERVAL_SECONDS": "0.5",
+        **_ROOM_FOR_CROWDS,
     },
     "payment": {
         "STRIPE_TIMEOUT_S": "2",
@@ -56,7 +70,17 @@ _OURS = (
     "AUTH_",
     "GUEST_",
     "INTERNAL_",
+    "RATE_LIMIT_",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def room_for_crowds() -> Iterator[None]:
+    """Let services that run in this very process take crowds too, unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in _ROOM_FOR_CROWDS.items():
+            environment.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -161,3 +185,15 @@ def stripe(system: System) -> Iterator[Stripe]:
     yield sandbox
     system.heal_what_is_down()
     sandbox.assert_books_agree()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the tests have counted, above pytest's own last line."""
+    told = [
+        f"{figure}   ({report.nodeid})"
+        for report in terminalreporter.getreports("passed")
+        for figure in figures_in(report.capstdout)
+    ]
+    if told:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(told))

@@ -74,6 +74,8 @@ class Steps:
         body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"])
         async with external_call("cancel_payment_intent"):
             answer = await self._payments.cancel(payment_id(booking), body)
+        if answer.outcome is Outcome.TOO_LATE and answer.payment is not None and _is_all_back(answer.payment):
+            return Result(Event.DONE, answer.payment)  # captured and refunded: nothing of it is left to cancel
         return _result(answer)
 
     async def ask_payment(self, booking: Booking) -> Result:
@@ -129,6 +131,10 @@ def _checked(booking: Booking, answer: PaymentAnswer) -> Result:
     if answer.error is not None and answer.error.code in _CONTRADICTIONS:
         return Result(Event.STUCK, answer.payment, {"code": answer.error.code})
     return _result(answer)
+
+
+def _is_all_back(payment: PaymentView) -> bool:
+    return payment.captured > 0 and payment.refunded == payment.captured
 
 
 def _is_ours(booking: Booking, payment: PaymentView) -> bool:
