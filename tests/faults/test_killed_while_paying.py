@@ -9,6 +9,7 @@ import pytest
 from tests.answers import answered
 from tests.builders import Guest, a_customer, a_hold, a_slot, awaiting_payment, free_seats
 from tests.doubles.stripe_sandbox import Stripe
+from tests.figures import tell
 from tests.system import RECOVERY_S, Service, System
 
 
@@ -16,7 +17,7 @@ def assert_booked_once(system: System, stripe: Stripe, guest: Guest, hold: Any) 
     """Wait as long as a recovery may take; then one booking, one PaymentIntent, one capture of the whole amount."""
     began = time.monotonic()
     booking = guest.wait_for(hold["id"], "confirmed", within_s=RECOVERY_S)
-    print(f"confirmed {time.monotonic() - began:.1f} s after the restart (allowed: {RECOVERY_S} s)")
+    tell(f"confirmed {time.monotonic() - began:.1f} s after the restart (allowed: {RECOVERY_S} s)")
     assert booking["payment"]["status"] == "captured"
     assert booking["payment"]["captured"] == hold["price"]["total"]
     assert stripe.captures_of(hold["id"]) == 1

@@ -7,6 +7,7 @@ import httpx
 
 from tests.answers import answered, eventually, refused
 from tests.builders import CUSTOMER, Guest, a_customer, a_key, a_slot, free_seats
+from tests.figures import tell
 from tests.system import System
 
 ROUNDS = 30
@@ -39,6 +40,6 @@ async def test_converting_at_the_last_moment(system: System) -> None:
         if answer.status_code != 201:
             refused(answer, 410, "HOLD_EXPIRED")
     assert 0 < len(booked) < ROUNDS, "the rounds were meant to lie on both sides of the expiry"
-    print(f"rounds={ROUNDS} booked={len(booked)} expired={ROUNDS - len(booked)}")
+    tell(f"duel convert against expiry: rounds={ROUNDS} booked={len(booked)} expired={ROUNDS - len(booked)}")
     eventually(lambda: free_seats(system, slot), lambda seats: seats == ROUNDS - len(booked), within_s=5)
     assert {answer.json()["status"] for answer in booked} <= {"pending"}

@@ -14,6 +14,7 @@ from deploy.embedded.stack import Stack
 from tests.answers import answered, refused
 from tests.builders import CUSTOMER, a_customer, a_hold, a_key, a_slot, free_seats
 from tests.doubles.stripe_sandbox import Stripe
+from tests.figures import tell
 from tests.system import System
 
 CUSTOMERS = 1000
@@ -88,7 +89,7 @@ async def test_a_thousand_customers_want_a_hundred_seats(system: System, doors: 
     winners = {answer.json()["id"] for answer in finals if answer.status_code == 201}
     attempts = sum(map(len, told))
     taken = slot.capacity - free_seats(system, slot)
-    print(
+    tell(
         f"attempts={attempts} winners={len(winners)} taken={taken} oversold={max(0, len(winners) - CAPACITY)} in {took_s:.2f} s"
     )
     assert tally == {201: CAPACITY, 409: CUSTOMERS - CAPACITY}
