@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock openapi clean
+.PHONY: help run demo test lint format lock openapi reference clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,8 +17,13 @@ run: ## start everything, make one booking, stay up until Ctrl-C
 	@$(BOOTSTRAP)
 	@exec $(BIN)/python -m deploy.embedded
 
+demo: ## five stories: a booking, a decline, a renewal, Stripe away, a kill -9
+	@$(BOOTSTRAP)
+	@exec $(BIN)/python -m deploy.stories
+
+# Two workers, because most tests wait for processes more than they compute; a file's tests stay together.
 test: lint ## every check and every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: ## style, types and who may import whom
 	@$(BOOTSTRAP) --dev
@@ -41,6 +46,10 @@ lock: ## bring the lock files in line with pyproject.toml (needs uv; UPGRADE=--u
 openapi: ## write docs/reference/openapi/*.json from the code
 	@$(BOOTSTRAP)
 	@$(BIN)/python -m deploy.cli openapi
+
+reference: ## render the generated tables of docs/ from the code
+	@$(BOOTSTRAP) --dev
+	@$(BIN)/python -m tests.architecture.reference_tables
 
 clean: ## remove caches; what was installed (.venv) and booked (.holdfast) stays
 	@rm -rf .mypy_cache .ruff_cache .hypothesis .import_linter_cache .pytest_cache dist

@@ -1,0 +1,1 @@
+"""Five bookings that could have gone wrong, told while they happen: what `make demo` shows."""
