@@ -278,7 +278,7 @@ def _parts(
             interval_s=settings.refresh_interval_s,
             budget_s=settings.refresh_budget_s,
         ),
-        replays=Replays(database, answers, lease_s=settings.idempotency_lease_s),
+        replays=Replays(database, answers, metrics, lease_s=settings.idempotency_lease_s),
         inbox=Inbox(
             database,
             processing,

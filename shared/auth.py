@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jwt
 
+from shared.bodies import storable
 from shared.problems import Forbidden, Unauthenticated
 from shared.settings import SharedSettings
 
@@ -48,7 +49,7 @@ class TokenVerifier:
             raise Unauthenticated
         try:
             return self._read(token.strip())
-        except (jwt.InvalidTokenError, ValueError) as error:
+        except (jwt.InvalidTokenError, TypeError, ValueError) as error:
             raise Unauthenticated("The token is not valid, or no longer.") from error
 
     def _read(self, token: str) -> Caller:
@@ -70,8 +71,8 @@ class TokenVerifier:
             options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
             leeway=5,
         )
-        subject = str(claims["sub"])
-        if not subject or len(subject) > 200 or "\x00" in subject or subject.startswith("guest:"):
+        subject = storable(str(claims["sub"]))
+        if not subject or len(subject) > 200 or subject.startswith("guest:"):
             raise ValueError("unusable subject")
         return Caller(subject, roles=frozenset(_texts(claims, "roles")), scopes=frozenset(_texts(claims, "scope")))
 

@@ -73,6 +73,7 @@ class Database:
         return cls(
             create_async_engine(
                 url,
+                hide_parameters=True,  # an error's text ends in logs, and parameters hold guests' data and secrets
                 pool_size=pool_size,
                 max_overflow=0,
                 pool_timeout=pool_timeout_s,

@@ -34,7 +34,8 @@ def _parts(request: Request) -> DoorParts:
 
 
 async def _caller(request: Request) -> Caller:
-    return _parts(request).tokens.caller(request.headers.get("authorization"))
+    known: Caller | None = request.scope.get("caller")  # verified already, where requests are counted
+    return known or _parts(request).tokens.caller(request.headers.get("authorization"))
 
 
 async def _operator(request: Request) -> Caller:

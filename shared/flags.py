@@ -169,7 +169,7 @@ class Flags:
         return [
             {
                 "name": flag.name,
-                "enabled": self.is_on(flag.name),
+                "enabled": overrides[flag.name].enabled if flag.name in overrides else self.is_on(flag.name),
                 "percentage": overrides[flag.name].percentage if flag.name in overrides else 100,
                 "overridden": flag.name in overrides,
                 "default": flag.default,

@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 TO_PAYMENT_SERVICE = "reservation-to-payment"
 TO_RESERVATION_SERVICE = "payment-to-reservation"
 
+# What a column can hold: beyond it a request is malformed, not a crash of the database driver.
+_AMOUNT_MAX = 10**15
+_GENERATION_MAX = 10**6
+_NO_NUL = r"^[^\x00]*$"
+
 
 class PaymentStatus(StrEnum):
     """A payment's state as both services speak of it."""
@@ -53,8 +58,8 @@ class CreatePayment(ContractModel):
 
     payment_id: UUID
     reservation_id: UUID
-    generation: int = Field(ge=1)
-    amount: int = Field(gt=0, description="minor units")
+    generation: int = Field(ge=1, le=_GENERATION_MAX)
+    amount: int = Field(gt=0, le=_AMOUNT_MAX, description="minor units")
     currency: str = Field(pattern=r"^[A-Z]{3}$")
     capture_method: Literal["manual", "automatic"] = "manual"
 
@@ -63,8 +68,8 @@ class CancelPayment(ContractModel):
     """POST .../cancel. Carries the identity too, because a cancel may overtake the create it cancels."""
 
     reservation_id: UUID
-    generation: int = Field(ge=1)
-    reason: str = Field("abandoned", max_length=100)
+    generation: int = Field(ge=1, le=_GENERATION_MAX)
+    reason: str = Field("abandoned", max_length=100, pattern=_NO_NUL)
 
 
 class CapturePayment(ContractModel):
@@ -75,8 +80,8 @@ class RefundPayment(ContractModel):
     """POST .../refunds. `refund_id` is chosen by the caller; the same id is the same refund."""
 
     refund_id: UUID
-    amount: int = Field(gt=0, description="minor units")
-    reason: str = Field("requested_by_customer", max_length=100)
+    amount: int = Field(gt=0, le=_AMOUNT_MAX, description="minor units")
+    reason: str = Field("requested_by_customer", max_length=100, pattern=_NO_NUL)
 
 
 class PaymentView(ContractModel):

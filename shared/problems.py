@@ -195,7 +195,10 @@ async def _on_validation_error(request: Request, exc: Exception) -> Response:
 
 async def _on_bug(request: Request, exc: Exception) -> Response:
     log.error("unhandled", error=type(exc).__name__, exc_info=exc)
-    return _render(request, Internal())
+    response = _render(request, Internal())
+    # The framework answers a bug outside of our edge, which gives every other answer its id.
+    response.headers["Request-Id"] = request.scope.get("request_id", "")
+    return response
 
 
 def _sent_something_else_than_json(request: Request, errors: Sequence[Any]) -> bool:

@@ -15,13 +15,13 @@ def redis_check(url: str) -> dict[str, Check]:
     """Return the check for `Health`'s optional parts; none when the service runs without Redis."""
     if not url:
         return {}
-    # The client's own retries would make a quarter of a second into seven (measured with a black-holed server).
-    client = Redis.from_url(
-        url, socket_timeout=_DEADLINE_S, socket_connect_timeout=_DEADLINE_S, retry=Retry(NoBackoff(), 0)
-    )
 
     async def check() -> None:
-        async with asyncio.timeout(_DEADLINE_S):
+        # The client's own retries would make a quarter of a second into seven (measured with a black-holed server).
+        client = Redis.from_url(
+            url, socket_timeout=_DEADLINE_S, socket_connect_timeout=_DEADLINE_S, retry=Retry(NoBackoff(), 0)
+        )
+        async with asyncio.timeout(_DEADLINE_S), client:
             await client.ping()
 
     return {"redis": check}

@@ -47,6 +47,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # else any process on this host could say whom it speaks for; see TRUSTED_PROXIES
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
 

@@ -131,10 +131,9 @@ class Refunding:
             if result.value is not None:
                 question = call.question if call else intended.question
                 return await recording.refund_seen(tx, payment, result.value, question)
-            if result.outcome is Outcome.DECLINED:
-                await payments.change_refund(
-                    tx, intended.refund.id, status=RefundStatus.FAILED, failure=result.code[:100]
-                )
+            refund = await payments.find_refund(tx, intended.refund.id)
+            if result.outcome is Outcome.DECLINED and refund and refund.status is RefundStatus.REQUESTED:
+                await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=result.code[:100])
                 return await recording.sum_up_refunds(tx, payment)
             return payment
 

@@ -7,6 +7,7 @@ may have moved on.
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from payment_service.metrics import Metrics
 from payment_service.payments.answers import Answers
 from payment_service.store import idempotency, payments
 from payment_service.store.idempotency import Keyed, Stored
@@ -20,9 +21,10 @@ _FINAL = frozenset({Outcome.OK, Outcome.DECLINED, Outcome.TOO_LATE})
 class Replays:
     """Runs a behaviour at most once at a time under a key."""
 
-    def __init__(self, database: Database, answers: Answers, *, lease_s: float) -> None:
+    def __init__(self, database: Database, answers: Answers, metrics: Metrics, *, lease_s: float) -> None:
         self._database = database
         self._answers = answers
+        self._metrics = metrics
         self._lease_s = lease_s
 
     async def once(self, request: Keyed, act: Callable[[], Awaitable[PaymentAnswer]]) -> PaymentAnswer:
@@ -42,6 +44,7 @@ class Replays:
                 await idempotency.let_go(tx, request)
             raise
         await self._settle(request, answer)
+        self._metrics.outcomes.labels(request.route, str(answer.outcome)).inc()
         return answer
 
     async def _replay(self, payment_id: UUID, stored: Stored) -> PaymentAnswer:

@@ -101,10 +101,10 @@ async def finish(
     return await due_rows.finish(tx, events, event.id, event.epoch, **values)
 
 
-async def put_back(tx: Connection, event: Claimed, *, reason: str, error: str, due_in_s: float) -> bool:
-    """Give the event up for now; it falls due again."""
+async def put_back(tx: Connection, event: Claimed, *, reason: str, error: str, due_in_s: float, attempts: int) -> bool:
+    """Give the event up for now; it falls due again. `attempts` is how many tries count against it."""
     return await due_rows.put_back(
-        tx, events, event.id, event.epoch, due_in_s=due_in_s, reason=reason, last_error=error
+        tx, events, event.id, event.epoch, due_in_s=due_in_s, reason=reason, last_error=error, attempts=attempts
     )
 
 

@@ -86,7 +86,7 @@ def read_hint(body: bytes) -> Hint:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise WebhookMalformed from error
-    if not isinstance(document, dict) or document.get("object") not in _EVENT_OBJECTS:
+    if not isinstance(document, dict) or _word(document.get("object")) not in _EVENT_OBJECTS:
         raise WebhookMalformed
     event_id, event_type = _word(document.get("id")), _word(document.get("type"))
     if not event_id or not event_type:

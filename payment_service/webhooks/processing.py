@@ -180,8 +180,12 @@ class Processing:
         if tried_enough:
             return await self._bury(event, trouble.reason, trouble.error)
         wait_s = max(self._backoff(event.attempts), trouble.retry_after_s)
+        # Weather uses up at most half of the tries, so that the other half still tells of workers that die.
+        attempts = min(event.attempts, self._limits.max_attempts // 2) if trouble.weather else event.attempts
         async with self._database.transaction("put_event_back") as tx:
-            await webhook_events.put_back(tx, event, reason=trouble.reason, error=trouble.error, due_in_s=wait_s)
+            await webhook_events.put_back(
+                tx, event, reason=trouble.reason, error=trouble.error, due_in_s=wait_s, attempts=attempts
+            )
         return "postponed"
 
     async def _bury(self, event: Claimed, reason: str, error: str) -> str:

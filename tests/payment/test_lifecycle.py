@@ -4,16 +4,8 @@ from uuid import uuid4
 
 from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
-from tests.payment.till import (
-    DECLINED_CARD,
-    Till,
-    loses_the_answer,
-    loses_the_question,
-    never_connects,
-    says,
-    tells,
-    view,
-)
+from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says, tells
+from tests.payment.till import DECLINED_CARD, Till, intent_id, view
 
 
 async def test_a_payment_is_created_authorised_and_captured(till: Till) -> None:
@@ -222,7 +214,7 @@ async def test_capture_after_a_decline_is_declined(till: Till) -> None:
 async def test_capture_of_an_expired_authorisation_is_declined(till: Till) -> None:
     """S15: Stripe has cancelled the authorisation by itself; the refusal says so and the payment shows it."""
     payment = await till.authorized()
-    await till.at_stripe("POST", f"/v1/payment_intents/{await till.intent_id(payment)}/cancel")
+    await till.at_stripe("POST", f"/v1/payment_intents/{intent_id(payment)}/cancel")
     answer = await till.client.capture(payment.id)
     assert (answer.outcome, view(answer).status) == (Outcome.DECLINED, PaymentStatus.CANCELED)
 

@@ -5,19 +5,19 @@ No ticker runs: what happens without a request is done by name, so a test decide
 
 import hashlib
 import hmac
+import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import time
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import UUID, uuid4
 
 import httpx
 import orjson
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from sqlalchemy import text
 
 from deploy.embedded.tokens import mint_token
@@ -28,12 +28,13 @@ from payment_service import app as payment_app
 from payment_service.api.dependencies import Parts
 from payment_service.settings import PaymentSettings
 from payment_service.store import audit
-from reservation_service.clients.payments import PaymentsClient
 from shared.clock import SystemClock
+from shared.invariants import check_all
 from shared.payment_contract import (
     TO_PAYMENT_SERVICE,
     TO_RESERVATION_SERVICE,
     CancelPayment,
+    CapturePayment,
     CreatePayment,
     PaymentAnswer,
     PaymentEvent,
@@ -43,6 +44,7 @@ from shared.payment_contract import (
 from shared.signing import InternalSigner
 from shared.ticker import Job
 from tests.answers import answered
+from tests.payment.line_to_stripe import Line
 
 JWT_SECRET = "a-secret-of-the-identity-provider-of-these-tests"
 WEBHOOK_SECRETS = ("whsec_the_old_one", "whsec_the_new_one")
@@ -50,8 +52,6 @@ BEARER = "a-bearer-secret-for-when-signatures-are-off"
 KEYS = (("k1", SecretStr("an-internal-key-of-these-tests")),)
 SECRET_KEY, PUBLISHABLE_KEY = "sk_test_till", "pk_test_till"
 GOOD_CARD, DECLINED_CARD = "pm_card_visa", "pm_card_visa_chargeDeclinedInsufficientFunds"
-
-Meeting = Callable[[httpx.Request, httpx.AsyncBaseTransport], Any]
 
 
 def settings_for(database_url: str, **changed: Any) -> PaymentSettings:
@@ -72,78 +72,6 @@ def settings_for(database_url: str, **changed: Any) -> PaymentSettings:
         "database_pool_timeout_s": 10.0,
     }
     return PaymentSettings(**(values | changed))
-
-
-async def passes(request: httpx.Request, sandbox: httpx.AsyncBaseTransport) -> httpx.Response:
-    """Meet nothing unusual."""
-    return await sandbox.handle_async_request(request)
-
-
-async def never_connects(request: httpx.Request, _sandbox: httpx.AsyncBaseTransport) -> httpx.Response:
-    """Stripe cannot be reached: nothing was sent."""
-    raise httpx.ConnectError("refused", request=request)
-
-
-async def loses_the_answer(request: httpx.Request, sandbox: httpx.AsyncBaseTransport) -> httpx.Response:
-    """Stripe does it, and the answer gets lost."""
-    response = await sandbox.handle_async_request(request)
-    await response.aread()
-    raise httpx.ReadTimeout("the answer got lost", request=request)
-
-
-async def loses_the_question(request: httpx.Request, _sandbox: httpx.AsyncBaseTransport) -> httpx.Response:
-    """The connection breaks while Stripe has not done it; from here that looks like a lost answer."""
-    raise httpx.RemoteProtocolError("cut", request=request)
-
-
-def says(status: int, body: Any = None, **headers: str) -> Meeting:
-    """Answer in Stripe's place."""
-
-    async def meet(_request: httpx.Request, _sandbox: httpx.AsyncBaseTransport) -> httpx.Response:
-        content = body if isinstance(body, bytes) else orjson.dumps(body or {"error": {"type": "api_error"}})
-        return httpx.Response(status, content=content, headers={k.replace("_", "-"): v for k, v in headers.items()})
-
-    return meet
-
-
-def tells(**members: Any) -> Meeting:
-    """Let Stripe do it, and change what its answer says."""
-
-    async def meet(request: httpx.Request, sandbox: httpx.AsyncBaseTransport) -> httpx.Response:
-        response = await sandbox.handle_async_request(request)
-        document = orjson.loads(await response.aread())
-        return httpx.Response(response.status_code, json=document | members)
-
-    return meet
-
-
-class Line(httpx.AsyncBaseTransport):
-    """The way to Stripe. Each call meets the next thing of the script; without one it passes."""
-
-    def __init__(self, sandbox: httpx.AsyncBaseTransport) -> None:
-        self.sandbox = sandbox
-        self.script: deque[Meeting] = deque()
-        self.calls: list[httpx.Request] = []
-
-    def meets(self, *script: Meeting) -> None:
-        self.script.extend(script)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.calls.append(request)
-        meet = self.script.popleft() if self.script else passes
-        return await meet(request, self.sandbox)
-
-    def keys(self, path_ends: str) -> list[str]:
-        """Return the idempotency keys of the POSTs to a path, in order."""
-        return [
-            call.headers["idempotency-key"]
-            for call in self.calls
-            if call.method == "POST" and call.url.path.endswith(path_ends)
-        ]
-
-    def form(self, at: int) -> dict[str, str]:
-        """Return what the call at this place of the list had sent."""
-        return {name: values[0] for name, values in parse_qs(self.calls[at].content.decode()).items()}
 
 
 class Neighbour:
@@ -170,16 +98,46 @@ class Neighbour:
         return httpx.Response(200, json={"result": "applied"})
 
 
+class Client:
+    """reservation_service's side of the conversation, with keys as its saga makes them."""
+
+    def __init__(self, till: "Till") -> None:
+        self._till = till
+
+    async def create(self, order: CreatePayment) -> PaymentAnswer:
+        return await self._act("", order, key=f"{order.payment_id}:create")
+
+    async def capture(self, payment_id: UUID) -> PaymentAnswer:
+        return await self._act(f"/{payment_id}/capture", CapturePayment(), key=f"{payment_id}:capture")
+
+    async def cancel(self, payment_id: UUID, order: CancelPayment) -> PaymentAnswer:
+        return await self._act(f"/{payment_id}/cancel", order, key=f"{payment_id}:cancel")
+
+    async def refund(self, payment_id: UUID, order: RefundPayment) -> PaymentAnswer:
+        return await self._act(f"/{payment_id}/refunds", order, key=f"{order.refund_id}:refund")
+
+    async def _act(self, path: str, body: BaseModel, *, key: str) -> PaymentAnswer:
+        response = await self._till.post(f"/internal/v1/payments{path}", body.model_dump(mode="json"), key=key)
+        return PaymentAnswer.model_validate(answered(response))
+
+    async def get(self, payment_id: UUID) -> PaymentAnswer:
+        return PaymentAnswer.model_validate(
+            answered(await self._till.signed_get(f"/internal/v1/payments/{payment_id}"))
+        )
+
+
 class Till:
     """The service, its neighbours on both sides, and its jobs."""
 
-    def __init__(self, parts: Parts, http: httpx.AsyncClient, line: Line, neighbour: Neighbour, jobs: Sequence[Job]):
+    def __init__(
+        self, parts: Parts, http: httpx.AsyncClient, line: Line, neighbour: Neighbour, jobs: Sequence[Job]
+    ) -> None:
         self.parts = parts
         self.http = http
         self.line = line
         self.neighbour = neighbour
         self.signer = InternalSigner(KEYS, tag=TO_PAYMENT_SERVICE, clock=SystemClock())
-        self.client = PaymentsClient(http, self.signer, bearer=SecretStr(""), signed=lambda: True)
+        self.client = Client(self)
         self._jobs = {job.name: job for job in jobs}
         self._stripe = httpx.AsyncClient(transport=line.sandbox, base_url="http://stripe", timeout=30)
 
@@ -216,12 +174,17 @@ class Till:
 
     async def post(self, path: str, body: Any, *, key: str | None = None, **headers: str) -> httpx.Response:
         """Send a signed POST as reservation_service would."""
-        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {"idempotency-key": key} if key else {}
         request = self.http.build_request(
             "POST", path, content=content, headers={"content-type": "application/json", **named, **headers}
         )
         self.signer.sign("POST", str(request.url), request.headers, content)
+        return await self.http.send(request)
+
+    async def signed_get(self, path: str) -> httpx.Response:
+        request = self.http.build_request("GET", path)
+        self.signer.sign("GET", str(request.url), request.headers, b"")
         return await self.http.send(request)
 
     # the guest's and Stripe's side
@@ -230,8 +193,14 @@ class Till:
         """Confirm as Stripe.js does in the guest's browser."""
         assert payment.client_secret
         form = {"key": payment.publishable_key, "client_secret": payment.client_secret, "payment_method": card}
-        intent_id = payment.client_secret.partition("_secret_")[0]
-        return await self._stripe.post(f"/v1/payment_intents/{intent_id}/confirm", data=form)
+        return await self._stripe.post(f"/v1/payment_intents/{intent_id(payment)}/confirm", data=form)
+
+    async def pay_with_number(self, payment: PaymentView, number: str) -> httpx.Response:
+        """Confirm with a card typed in, which decides what becomes of it later."""
+        card = {"number": number, "exp_month": "12", "exp_year": "2040", "cvc": "123"}
+        form = {"key": payment.publishable_key, "client_secret": payment.client_secret}
+        form |= {"payment_method_data[type]": "card"} | {f"payment_method_data[card][{k}]": v for k, v in card.items()}
+        return await self._stripe.post(f"/v1/payment_intents/{intent_id(payment)}/confirm", data=form)
 
     async def at_stripe(self, method: str, path: str, **form: Any) -> Any:
         """Do something with Stripe's secret key, as a person in its dashboard does."""
@@ -249,10 +218,6 @@ class Till:
         """Return the lines of Stripe's book about a booking."""
         book = (await self.sandbox("GET", "/book"))["payment_intents"]
         return [line for line in book if line["metadata"].get("reservation_id") == str(reservation_id)]
-
-    async def intent_id(self, payment: PaymentView) -> str:
-        (line,) = await self.intents_of(payment.reservation_id)
-        return str(line["id"])
 
     async def stripe_events(self, *types: str) -> list[dict[str, Any]]:
         """Return what Stripe has to tell, oldest first."""
@@ -304,13 +269,13 @@ class Till:
 
     async def make_all_due(self) -> None:
         """Let every wait be over, as if time had passed."""
-        for table in ("webhook_events", "outbox"):
-            await self.sql(f"UPDATE {table} SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+        await self.sql("UPDATE webhook_events SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+        await self.sql("UPDATE outbox SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
 
     async def violated(self) -> dict[str, int]:
         """Return the invariants that do not hold, with the number of violations."""
         async with self.parts.database.snapshot() as connection:
-            found = {check.id: (await audit.violations(connection, check))[0] for check in audit.INVARIANTS}
+            found = {found.id: found.violations for found in await check_all(connection, audit.INVARIANTS)}
         return {name: count for name, count in found.items() if count}
 
     async def close(self) -> None:
@@ -321,6 +286,12 @@ class Till:
 def view(answer: PaymentAnswer) -> PaymentView:
     assert answer.payment is not None, answer
     return answer.payment
+
+
+def intent_id(payment: PaymentView) -> str:
+    """Return Stripe's id, which the client secret begins with."""
+    assert payment.client_secret
+    return payment.client_secret.partition("_secret_")[0]
 
 
 def signature(body: bytes, secret: str, at_s: float) -> str:

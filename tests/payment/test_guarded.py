@@ -1,0 +1,187 @@
+"""Patience: how often and how long a call is tried, and what several attempts together say."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from payment_service.gateway.guarded import GuardedGateway, Patience, log_retries_without_arguments
+from payment_service.gateway.results import Result, done
+from shared.payment_contract import Outcome
+
+NOT_SENT = Result[Any](Outcome.NOT_SENT, code="provider_unreachable", again=True)
+UNKNOWN = Result[Any](Outcome.UNKNOWN, code="no_answer", again=True)
+DECLINED = Result[Any](Outcome.DECLINED, code="card_declined")
+OK = done("an intent")
+
+
+class Clock:
+    """Time that moves when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.now_s, UTC)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, delay_s: float) -> None:
+        self.now_s += delay_s
+
+
+class Scripted:
+    """A gateway whose captures end as written, and whose other calls nobody makes."""
+
+    def __init__(self, *script: Result[Any] | Callable[[], Awaitable[Result[Any]]]) -> None:
+        self.script = list(script)
+        self.keys: list[str] = []
+
+    async def capture_intent(self, _intent_id: str, *, key: str) -> Result[Any]:
+        self.keys.append(key)
+        step = self.script.pop(0)
+        return step if isinstance(step, Result) else await step()
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Outcome]] = []
+
+    def called(self, operation: str, outcome: Outcome, _took_s: float) -> None:
+        self.calls.append((operation, outcome))
+
+
+class Bench:
+    """A guarded gateway on a clock of its own; the waits are written down, not waited."""
+
+    def __init__(self, *script: Any, retries: bool = True, patience: Patience | None = None) -> None:
+        self.clock, self.gateway, self.watch = Clock(), Scripted(*script), Watch()
+        self.bounds: list[tuple[float, float]] = []
+        self.guarded = GuardedGateway(
+            self.gateway,  # type: ignore[arg-type]
+            patience or Patience(attempt_s=5, max_attempts=3, first_wait_s=1, max_wait_s=10),
+            clock=self.clock,
+            retries_enabled=lambda: retries,
+            watch=self.watch,
+            uniform=self._uniform,
+        )
+
+    def _uniform(self, low: float, high: float) -> float:
+        self.bounds.append((low, high))
+        return low
+
+    async def capture(self, budget_s: float = 9) -> Result[Any]:
+        return await self.guarded.capture_intent("pi_1", key="k", deadline=self.guarded.budget(budget_s))
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let stamina wait no time at all, and return what it would have waited."""
+    waited: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        waited.append(delay_s)
+
+    monkeypatch.setattr("stamina._core._smart_sleep", sleep)
+    return waited
+
+
+async def test_a_call_is_repeated_with_the_same_key(waits: list[float]) -> None:
+    """Three attempts, two waits of 1 s to 2 s and 1 s to 4 s, one key, one line in the metrics."""
+    bench = Bench(NOT_SENT, UNKNOWN, OK)
+    assert await bench.capture() == OK
+    assert bench.gateway.keys == ["k", "k", "k"]
+    assert bench.bounds == [(1, 2), (1, 4)]
+    assert waits == [1, 1]
+    assert bench.watch.calls == [("capture_intent", Outcome.OK)]
+
+
+async def test_three_attempts_are_all(waits: list[float]) -> None:
+    """The fourth is the saga's or the queue's, later."""
+    bench = Bench(NOT_SENT, NOT_SENT, NOT_SENT, OK)
+    assert (await bench.capture()).outcome is Outcome.NOT_SENT
+    assert len(waits) == 2
+
+
+@pytest.mark.parametrize("final", [OK, DECLINED, Result(Outcome.UNKNOWN, code="stored"), Result(Outcome.NOT_SENT)])
+async def test_what_is_final_is_not_repeated(final: Result[Any]) -> None:
+    """A definite answer, or one that only would come back, ends the call."""
+    bench = Bench(final, OK)
+    assert await bench.capture() == final
+    assert len(bench.gateway.keys) == 1
+
+
+async def test_without_the_flag_there_is_one_attempt() -> None:
+    """`payment_retries` off: the first result is the result."""
+    bench = Bench(UNKNOWN, OK, retries=False)
+    assert (await bench.capture()).outcome is Outcome.UNKNOWN
+
+
+async def test_one_attempt_that_may_have_happened_makes_it_unknown() -> None:
+    """The last attempt never left, but the first one may have arrived: never NOT_SENT."""
+    bench = Bench(UNKNOWN, NOT_SENT, NOT_SENT)
+    result = await bench.capture()
+    assert (result.outcome, result.code) == (Outcome.UNKNOWN, "provider_unreachable")
+
+
+async def test_a_definite_word_after_an_unknown_one_counts() -> None:
+    """Under one key Stripe tells the same thing twice: a decline now means that nothing had been done before."""
+    bench = Bench(UNKNOWN, DECLINED)
+    assert (await bench.capture()).outcome is Outcome.DECLINED
+
+
+async def test_a_wait_that_does_not_fit_is_not_begun(waits: list[float]) -> None:
+    """Half a second is left: no second attempt."""
+    bench = Bench(NOT_SENT, OK)
+    assert (await bench.capture(budget_s=0.5)).outcome is Outcome.NOT_SENT
+    assert waits == []
+
+
+async def test_without_time_nothing_is_sent() -> None:
+    """A deadline that has passed sends nothing, and says so."""
+    bench = Bench(OK)
+    result = await bench.capture(budget_s=0)
+    assert (result.outcome, result.code, bench.gateway.keys) == (Outcome.NOT_SENT, "out_of_time", [])
+
+
+async def test_stripes_own_wish_is_respected(waits: list[float]) -> None:
+    """Retry-After makes the wait longer, never shorter; one that does not fit the budget ends the call."""
+    busy = Result[Any](Outcome.NOT_SENT, code="rate_limited", again=True, retry_after_s=4.0)
+    assert (await Bench(busy, OK).capture()) == OK
+    assert waits == [4.0]
+    assert (await Bench(busy, OK).capture(budget_s=3)).code == "rate_limited"
+
+
+async def test_an_attempt_that_takes_too_long_is_unknown() -> None:
+    """Nobody waits for ever: the attempt is given up, and what it did is not known."""
+
+    async def hangs() -> Result[Any]:
+        await asyncio.sleep(30)
+        return OK
+
+    patience = Patience(attempt_s=0.02, max_attempts=1, first_wait_s=1, max_wait_s=10)
+    result = await Bench(hangs, patience=patience).capture()
+    assert (result.outcome, result.code) == (Outcome.UNKNOWN, "timeout")
+
+
+async def test_a_cancelled_caller_is_not_mistaken_for_a_result() -> None:
+    """Shutdown goes through: a cancelled call ends as cancelled."""
+
+    async def cancelled() -> Result[Any]:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await Bench(cancelled).capture()
+
+
+async def test_retries_are_logged_without_arguments() -> None:
+    """L3: stamina's own hook would print what was sent; ours names the operation only."""
+    log_retries_without_arguments()
+    with capture_logs() as lines:
+        await Bench(NOT_SENT, OK).capture()
+    assert [line["operation"] for line in lines if line["event"] == "provider_retry"] == ["capture_intent"]
+    assert "pi_1" not in str(lines)

@@ -1,0 +1,107 @@
+"""The process: it says in one line why it cannot start, and stops when it is told to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from deploy.embedded.postgres import Postgres
+from tests.sandbox.running import free_port
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "AUTH_JWT_SECRET": "secret-canary-1-of-the-identity-provider",
+    "INTERNAL_SIGNING_KEYS": "k1:secret-canary-2",
+    "STRIPE_SECRET_KEY": "sk_test_canary_3",
+    "STRIPE_PUBLISHABLE_KEY": "pk_test_x",
+    "STRIPE_WEBHOOK_SECRETS": "whsec_canary_4",
+    "STRIPE_API_BASE": "http://127.0.0.1:9",
+}
+
+
+def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "payment_service"]
+    env = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.fixture
+def empty_database(postgres: Postgres) -> Iterator[str]:
+    """A database that no migration has seen."""
+    name = f"empty_{uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+def test_missing_settings_are_named_and_their_values_are_not() -> None:
+    """One line says what is missing or wrong; no secret is printed."""
+    wrong = SETTINGS | {"WEBHOOK_TOLERANCE_S": "0"}
+    ended = run(**wrong)
+    assert ended.returncode == 1
+    assert "PAYMENT_DATABASE_URL" in ended.stderr
+    assert "WEBHOOK_TOLERANCE_S" in ended.stderr
+    assert "canary" not in ended.stderr + ended.stdout
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_an_outdated_schema_is_refused(empty_database: str) -> None:
+    """A service on an older schema says so and exits, before it takes a request."""
+    ended = run(**SETTINGS, PAYMENT_DATABASE_URL=empty_database)
+    assert ended.returncode == 1
+    assert "holdfast migrate" in ended.stderr
+
+
+def test_a_database_that_is_away_is_named() -> None:
+    """Nobody listens there: one line, no stack, no password."""
+    url = f"postgresql+asyncpg://someone:canary@127.0.0.1:{free_port()}/nothing"
+    ended = run(**SETTINGS, PAYMENT_DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "canary" not in ended.stderr
+
+
+def test_it_serves_and_stops(payment_database_url: str) -> None:
+    """Ready on its port; SIGTERM ends it within its grace, with a good conscience."""
+    port = free_port()
+    env = {"PATH": os.environ["PATH"], **SETTINGS, "PAYMENT_DATABASE_URL": payment_database_url}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "payment_service"],
+        env=env | {"PAYMENT_PORT": str(port), "SHUTDOWN_GRACE_S": "5"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        answer = wait_ready(process, f"http://127.0.0.1:{port}/readyz")
+        assert answer.json()["status"] == "ready"
+        assert "server" not in answer.headers
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode in {0, -signal.SIGTERM}
+    assert b"canary" not in printed
+
+
+def wait_ready(process: subprocess.Popen[bytes], url: str) -> httpx.Response:
+    """Return the answer of a probe once it is 200; twenty seconds at most."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        assert process.poll() is None, "it ended by itself"
+        try:
+            answer = httpx.get(url, trust_env=False)
+        except httpx.ConnectError:
+            time.sleep(0.05)
+            continue
+        if answer.status_code == 200:
+            return answer
+        time.sleep(0.05)
+    pytest.fail("not ready within twenty seconds")
