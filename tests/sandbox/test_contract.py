@@ -15,7 +15,7 @@ from deploy.stripe_sandbox.parameters import Choice, Fields, Listing, Reader
 from tests.sandbox.conftest import Start
 from tests.sandbox.sdk_types import names, violations
 
-README = Path(cards.__file__).with_name("README.md").read_text()
+PAGE = (Path(cards.__file__).parents[2] / "docs/reference/stripe-sandbox.md").read_text()
 _NOT_THE_SDKS = {"client_secret"}  # Stripe.js sends it; the server-side SDK knows it on retrieve only
 _RAW_CARDS = (
     "payment_method_data.type: {'card'}",
@@ -119,15 +119,15 @@ async def test_every_event_of_every_card_fits(start: Start) -> None:
             if not page["has_more"]:
                 break
             cursor = {"starting_after": page["data"][-1]["id"]}
-    assert kinds == set(re.findall(r"`((?:payment_intent|charge|refund)\.[a-z_.]+)`", README))
+    assert kinds == set(re.findall(r"`((?:payment_intent|charge|refund)\.[a-z_.]+)`", PAGE))
 
 
 def test_the_table_in_the_readme_is_complete() -> None:
-    """Each operation, test method and fault is in the README, and each operation named there exists."""
+    """Each operation, test method and fault is in the PAGE, and each operation named there exists."""
     for operation in OPERATIONS:
-        assert f"`{operation.method} {operation.path}`" in README
-    assert set(re.findall(r"`((?:GET|POST|DELETE) /v1/[^`]+)`", README)) == {
+        assert f"`{operation.method} {operation.path}`" in PAGE
+    assert set(re.findall(r"`((?:GET|POST|DELETE) /v1/[^`]+)`", PAGE)) == {
         f"{operation.method} {operation.path}" for operation in OPERATIONS
     }
     for word in [*CALL_ACTIONS, *EVENT_ACTIONS, *(method.number or method.name for method in cards.METHODS)]:
-        assert f"`{word}`" in README, word
+        assert f"`{word}`" in PAGE, word
