@@ -1,6 +1,5 @@
 """The ground all tests stand on: one PostgreSQL, one Valkey, fresh databases by template, and one whole running system."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,70 +14,15 @@ from deploy.embedded.stack import Stack
 from deploy.embedded.valkey import Valkey, find_valkey
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
-from tests.system import LEASE_S, System
-
-# Many tests send a crowd from one address; what the limits do has tests of its own.
-_ROOM_FOR_CROWDS = {
-    f"RATE_LIMIT_{limit}": "1000000"
-    for limit in (
-        "HOLDS_PER_MINUTE",
-        "GUEST_HOLDS_PER_MINUTE",
-        "GUEST_SESSIONS_PER_MINUTE",
-        "CALLER_PER_SECOND",
-        "CALLER_BURST",
-        "CALLER_PER_DAY",
-    )
-}
-# Everything is as in production but the scale of time: budgets, leases longer than them, and intervals are short.
-_STACK_ENV = {
-    "all": {"SHUTDOWN_GRACE_S": "10"},
-    "reservation": {
-        "INTERNAL_CALL_TIMEOUT_S": "2.8",
-        "SAGA_LEASE_SECONDS": str(LEASE_S),
-        "SAGA_POLL_SECONDS": "0.2",
-        "SAGA_BACKOFF_MAX_S": "1",
-        "SWEEP_INTERVAL_SECONDS": "0.5",
-        **_ROOM_FOR_CROWDS,
-    },
-    "payment": {
-        "STRIPE_TIMEOUT_S": "2",
-        "GATEWAY_BUDGET_S": "2.5",
-        "BACKGROUND_BUDGET_S": "2.5",
-        "RESERVATION_TIMEOUT_S": "2",
-        "RETRY_FIRST_WAIT_S": "0.1",
-        "RETRY_MAX_WAIT_S": "0.5",
-        "IDEMPOTENCY_LEASE_S": str(LEASE_S),
-        "WEBHOOK_LEASE_SECONDS": str(LEASE_S),
-        "WEBHOOK_POLL_SECONDS": "0.2",
-        "WEBHOOK_BACKOFF_FIRST_S": "0.2",
-        "WEBHOOK_BACKOFF_MAX_S": "1",
-        "OUTBOX_LEASE_SECONDS": str(LEASE_S),
-        "OUTBOX_POLL_SECONDS": "0.2",
-        "OUTBOX_BACKOFF_FIRST_S": "0.2",
-        "OUTBOX_BACKOFF_MAX_S": "1",
-    },
-}
-# What a developer's shell may hold and a test must not inherit.
-_OURS = (
-    "HOLDFAST_",
-    "FLAG_",
-    "STRIPE_",
-    "SANDBOX_",
-    "RESERVATION_",
-    "PAYMENT_",
-    "REDIS_URL",
-    "AUTH_",
-    "GUEST_",
-    "INTERNAL_",
-    "RATE_LIMIT_",
-)
+from tests.surroundings import ROOM_FOR_CROWDS, STACK_ENV, clean_environment
+from tests.system import System
 
 
 @pytest.fixture(scope="session", autouse=True)
 def room_for_crowds() -> Iterator[None]:
     """Let services that run in this very process take crowds too, unless a test says otherwise."""
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in _ROOM_FOR_CROWDS.items():
+        for name, value in ROOM_FOR_CROWDS.items():
             environment.setenv(name, value)
         yield
 
@@ -149,14 +93,13 @@ def stack(
     """The whole system as real processes: both services and the Stripe sandbox, shared by all tests that ask for it."""
     for name, template in (("stack_reservation", reservation_template), ("stack_payment", payment_template)):
         postgres.create_database(name, template=template)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    environ = inherited | {
+    environ = clean_environment() | {
         "RESERVATION_DATABASE_URL": postgres.url("stack_reservation"),
         "PAYMENT_DATABASE_URL": postgres.url("stack_payment"),
         "REDIS_URL": redis_url,
     }
     folder: Path = tmp_path_factory.mktemp("stack")
-    with Stack(folder, environ=environ, durable=False, extra_env=_STACK_ENV) as running:
+    with Stack(folder, environ=environ, durable=False, extra_env=STACK_ENV) as running:
         yield running
 
 

@@ -1,0 +1,66 @@
+"""How the system under test differs from production: the scale of time, room for crowds, and nothing from the shell."""
+
+import os
+
+from tests.system import LEASE_S
+
+# Many tests send a crowd from one address; what the limits do has tests of its own.
+ROOM_FOR_CROWDS = {
+    f"RATE_LIMIT_{limit}": "1000000"
+    for limit in (
+        "HOLDS_PER_MINUTE",
+        "GUEST_HOLDS_PER_MINUTE",
+        "GUEST_SESSIONS_PER_MINUTE",
+        "CALLER_PER_SECOND",
+        "CALLER_BURST",
+        "CALLER_PER_DAY",
+    )
+}
+# Everything is as in production but the scale of time: budgets, leases longer than them, and intervals are short.
+STACK_ENV = {
+    "all": {"SHUTDOWN_GRACE_S": "10"},
+    "reservation": {
+        "INTERNAL_CALL_TIMEOUT_S": "2.8",
+        "SAGA_LEASE_SECONDS": str(LEASE_S),
+        "SAGA_POLL_SECONDS": "0.2",
+        "SAGA_BACKOFF_MAX_S": "1",
+        "SWEEP_INTERVAL_SECONDS": "0.5",
+        **ROOM_FOR_CROWDS,
+    },
+    "payment": {
+        "STRIPE_TIMEOUT_S": "2",
+        "GATEWAY_BUDGET_S": "2.5",
+        "BACKGROUND_BUDGET_S": "2.5",
+        "RESERVATION_TIMEOUT_S": "2",
+        "RETRY_FIRST_WAIT_S": "0.1",
+        "RETRY_MAX_WAIT_S": "0.5",
+        "IDEMPOTENCY_LEASE_S": str(LEASE_S),
+        "WEBHOOK_LEASE_SECONDS": str(LEASE_S),
+        "WEBHOOK_POLL_SECONDS": "0.2",
+        "WEBHOOK_BACKOFF_FIRST_S": "0.2",
+        "WEBHOOK_BACKOFF_MAX_S": "1",
+        "OUTBOX_LEASE_SECONDS": str(LEASE_S),
+        "OUTBOX_POLL_SECONDS": "0.2",
+        "OUTBOX_BACKOFF_FIRST_S": "0.2",
+        "OUTBOX_BACKOFF_MAX_S": "1",
+    },
+}
+# What a developer's shell may hold and a test must not inherit.
+_OURS = (
+    "HOLDFAST_",
+    "FLAG_",
+    "STRIPE_",
+    "SANDBOX_",
+    "RESERVATION_",
+    "PAYMENT_",
+    "REDIS_URL",
+    "AUTH_",
+    "GUEST_",
+    "INTERNAL_",
+    "RATE_LIMIT_",
+)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what a developer's shell may hold and a test must not inherit."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
