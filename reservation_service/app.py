@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -21,13 +22,18 @@ from reservation_service.api import (
     reservations,
     time_slots,
 )
+from reservation_service.api.client_address import ClientAddresses
 from reservation_service.api.dependencies import Parts
+from reservation_service.api.rate_limits import RateLimitDoor, RateLimits
 from reservation_service.background import jobs
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.group_admission import GroupAdmission
 from reservation_service.booking.holds import Holds
+from reservation_service.clients.fast_redis import FastRedis
 from reservation_service.clients.payments import PaymentsClient
-from reservation_service.flags import FLAGS, SIGNED_INTERNAL_CALLS
+from reservation_service.clients.rate_counter import RateCounter
+from reservation_service.clients.slot_lock import SlotLocks
+from reservation_service.flags import DISTRIBUTED_LOCK, FLAGS, RATE_LIMITING, SIGNED_INTERNAL_CALLS
 from reservation_service.metrics import Metrics
 from reservation_service.saga.definition import Saga
 from reservation_service.saga.engine import Engine
@@ -76,6 +82,7 @@ class _House:
     http: httpx.AsyncClient
     engine: Engine
     group: GroupAdmission
+    redis: FastRedis
     background: Background
     health: Health
     tracing: TracerProvider
@@ -92,6 +99,7 @@ class _House:
         await self.background.stop(timeout_s=self.settings.shutdown_grace_s / 2)
         await self.engine.drain(timeout_s=self.settings.shutdown_grace_s / 2)
         await self.group.close()
+        await self.redis.close()
         await self.http.aclose()
         await self.database.close()
         self.tracing.shutdown()
@@ -118,15 +126,20 @@ def create_app(
     tracing = tracer_provider("reservation_service", settings)
     http = _payments_http(settings, payments_transport, tracing)
     engine = Engine(database, _saga(settings, http, flags, clock), settings, metrics, clock)
-    group = GroupAdmission(database, clock)
+    tokens = TokenVerifier(settings, settings.guest_token_secret.get_secret_value())
+    redis = FastRedis(settings.redis_url, clock, budget_s=settings.redis_budget_ms / 1000)
+    group = GroupAdmission(database, clock, _locks(settings, redis, metrics, flags, clock))
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
     background = Background(jobs(settings, database, flags, engine, metrics), clock, metrics.ticked)
-    house = _House(settings, database, flags, http, engine, group, background, health, tracing)
+    house = _House(settings, database, flags, http, engine, group, redis, background, health, tracing)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry))
+    limits = RateLimits(settings, RateCounter(redis, metrics, clock), partial(flags.is_on, RATE_LIMITING), metrics)
+    addresses = ClientAddresses(settings.trusted_proxies)
+    app.add_middleware(RateLimitDoor, limits=limits, tokens=tokens, addresses=addresses)
     app.add_middleware(HttpEdge, metric=metrics.requests)
     app.state.parts = Parts(
         settings=settings,
@@ -135,7 +148,7 @@ def create_app(
         metrics=metrics,
         holds=Holds(database, settings, Offers(database, clock), group),
         engine=engine,
-        tokens=TokenVerifier(settings, settings.guest_token_secret.get_secret_value()),
+        tokens=tokens,
         internal=InternalDoor(
             InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),
             bearer=settings.internal_bearer_secret,
@@ -157,6 +170,11 @@ def _payments_http(
     )
     HTTPXClientInstrumentor.instrument_client(http, tracer_provider=tracing)
     return http
+
+
+def _locks(settings: ReservationSettings, redis: FastRedis, metrics: Metrics, flags: Flags, clock: Clock) -> SlotLocks:
+    on = partial(flags.is_on, DISTRIBUTED_LOCK)
+    return SlotLocks(redis, metrics, clock, ttl_ms=settings.slot_lock_ttl_ms, enabled=on)
 
 
 def _saga(settings: ReservationSettings, http: httpx.AsyncClient, flags: Flags, clock: Clock) -> Saga:

@@ -5,6 +5,7 @@ Problem
 ├── SlotUnavailable, SlotClosed, InvalidHoldStatus, TooManyActiveHolds, ...                  409
 ├── HoldExpired                                                                              410
 ├── PartySizeInvalid, AmountTooSmall, DiscountInvalid                                        422
+├── RateLimited                                                                              429
 └── SlotBusy                                                                                 503
 """
 
@@ -57,6 +58,11 @@ class TooManyActiveHolds(Problem):
 
 class SlotBusy(Problem):
     status, code, title = 503, "SLOT_BUSY", "Many people want this slot right now; nothing was done, ask again"
+    retryable = True
+
+
+class RateLimited(Problem):
+    status, code, title = 429, "RATE_LIMITED", "Too many requests; nothing was done, ask again after `retry_after_ms`"
     retryable = True
 
 

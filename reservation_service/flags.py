@@ -5,6 +5,7 @@ from shared.flags import Flag
 SMART_IDEMPOTENCY = "smart_idempotency"
 GROUP_ADMISSION = "group_admission"
 DISTRIBUTED_LOCK = "distributed_lock"
+RATE_LIMITING = "rate_limiting"
 SAGA_ORCHESTRATION = "saga_orchestration"
 HOLD_CLEANUP = "hold_cleanup"
 SIGNED_INTERNAL_CALLS = "signed_internal_calls"
@@ -16,6 +17,7 @@ FLAGS = (
         DISTRIBUTED_LOCK,
         off_means="no lock in Redis around a group of holds; the slot's row decides, as it always does",
     ),
+    Flag(RATE_LIMITING, off_means="nobody is counted or turned away, and no `RateLimit` headers are sent"),
     Flag(
         SAGA_ORCHESTRATION,
         off_means="same journal, but forward steps are driven by requests and webhooks only; deadlines and unwinding run",

@@ -4,6 +4,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.process_metrics import CALL_BUCKETS_S, ProcessMetrics
 
+_LOCK_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+
 
 class Metrics(ProcessMetrics):
     """Declared on a registry of its own, so that two apps in one process do not share counters."""
@@ -18,6 +20,30 @@ class Metrics(ProcessMetrics):
         )
         self.holds_expired = Counter(
             "reservation_holds_expired", "How many holds did the sweeper tidy up?", registry=registry
+        )
+        self.slot_lock_wait = Histogram(
+            "reservation_slot_lock_wait_seconds",
+            "How long does a group of holds wait for its slots' locks: acquired, contended (goes on without), unavailable?",
+            ["outcome"],
+            buckets=_LOCK_BUCKETS_S,
+            registry=registry,
+        )
+        self.slot_locks_contended = Counter(
+            "reservation_slot_locks_contended", "How often did somebody else have a slot's lock?", registry=registry
+        )
+        self.slot_locks_lost = Counter(
+            "reservation_slot_locks_lost",
+            "How often was a lock gone before its holder had finished (expired, flushed, failed over)?",
+            registry=registry,
+        )
+        self.rate_limit_counts = Counter(
+            "reservation_rate_limit_counts",
+            "Who counts requests: Redis, this process, or this process because Redis gave no answer (fallback)?",
+            ["counted_by"],
+            registry=registry,
+        )
+        self.rate_limited = Counter(
+            "reservation_rate_limited", "Which limit turns requests away?", ["policy"], registry=registry
         )
         self.conversions = Counter(
             "reservation_conversions", "What do convert calls answer?", ["outcome"], registry=registry

@@ -1,8 +1,12 @@
 """Every knob of the reservation service: unit in the name, default, and why."""
 
-from pydantic import Field, SecretStr
+from ipaddress import ip_network
+from typing import Annotated
 
-from shared.settings import SharedSettings
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from shared.settings import SharedSettings, comma_list
 
 
 class ReservationSettings(SharedSettings):
@@ -35,8 +39,46 @@ class ReservationSettings(SharedSettings):
     saga_attempts_max: int = Field(50, ge=1, description="a step that failed this often in a row needs attention")
     saga_backoff_max_s: float = Field(30.0, gt=0, description="the longest wait between two tries of one step")
 
+    slot_lock_ttl_ms: int = Field(
+        2000,
+        ge=50,
+        description="a lock whose holder vanished is in nobody's way for longer; a group takes milliseconds",
+    )
+    redis_budget_ms: int = Field(
+        30, ge=1, description="what Redis may cost one request or one group of holds; then it goes on without"
+    )
+
+    rate_limit_holds_per_minute: int = Field(10, ge=1, description="POST /v1/holds, per customer")
+    rate_limit_guest_holds_per_minute: int = Field(
+        100, ge=1, description="POST /v1/holds by anonymous guests, per client address"
+    )
+    rate_limit_guest_sessions_per_minute: int = Field(
+        20, ge=1, description="POST /v1/guest-sessions, per client address"
+    )
+    rate_limit_caller_per_second: int = Field(
+        100, ge=1, description="everything under /v1, per customer, or per client address without a token"
+    )
+    rate_limit_caller_burst: int = Field(200, ge=1, description="how many of those may come at once")
+    rate_limit_caller_per_day: int = Field(10_000, ge=1, description="the same callers, over a day")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="addresses or networks whose X-Forwarded-For is believed, comma separated; nobody's by default",
+    )
+
     sweep_interval_seconds: float = Field(
         5.0, gt=0, description="how often lapsed holds are tidied up; their seats do not wait for it"
     )
     sweep_batch_size: int = Field(100, ge=1, description="lapsed holds per transaction: keeps its locks short")
     flags_refresh_seconds: float = Field(1.0, gt=0, description="how soon a flag set in another process is seen here")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: object) -> object:
+        return comma_list(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)  # raises ValueError, which says what is wrong
+        return value

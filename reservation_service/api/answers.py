@@ -36,10 +36,15 @@ def conditional_answer(request: Request, view: BaseModel, headers: Mapping[str, 
     answer = json_answer(view, headers=headers)
     etag = f'"{hashlib.blake2b(bytes(answer.body), digest_size=12).hexdigest()}"'
     answer.headers["ETag"] = etag
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
+    if client_has(request, etag):
         return Response(status_code=304, headers={"ETag": etag, **(headers or {})})
     return answer
+
+
+def client_has(request: Request, etag: str) -> bool:
+    """Tell whether `If-None-Match`, which is a list of tags that may be weak, names this one."""
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return etag in known or "*" in known
 
 
 def experience_view(row: Mapping[str, Any], default_ttl_s: int) -> schemas.ExperienceView:

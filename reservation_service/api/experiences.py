@@ -5,13 +5,13 @@ from fastapi import APIRouter, Request, Response
 from reservation_service.api.answers import conditional_answer, experience_view
 from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import ExperienceView
-from reservation_service.errors import ExperienceNotFound
+from reservation_service.errors import ExperienceNotFound, RateLimited
 from reservation_service.store import catalogue
 from shared.bodies import parse_id
 from shared.door import ListView, ThePage, list_of
 from shared.problems import ValidationFailed, problem_responses
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=["catalogue"], responses=problem_responses(RateLimited))
 
 
 @router.get(

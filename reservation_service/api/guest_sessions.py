@@ -8,10 +8,12 @@ from fastapi import APIRouter, Response
 from reservation_service.api.answers import json_answer
 from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import GuestSessionView
+from reservation_service.errors import RateLimited
 from shared.auth import GUEST_ISSUER
 from shared.identifiers import new_id
+from shared.problems import problem_responses
 
-router = APIRouter(tags=["guests"])
+router = APIRouter(tags=["guests"], responses=problem_responses(RateLimited))
 
 
 @router.post("/v1/guest-sessions", status_code=201, operation_id="createGuestSession", response_model=GuestSessionView)

@@ -26,6 +26,7 @@ from reservation_service.errors import (
     InvalidHoldStatus,
     PartySizeInvalid,
     PaymentModeFixed,
+    RateLimited,
     SlotBusy,
     SlotClosed,
     SlotUnavailable,
@@ -49,7 +50,7 @@ from shared.problems import (
     problem_responses,
 )
 
-router = APIRouter(tags=["holds"])
+router = APIRouter(tags=["holds"], responses=problem_responses(RateLimited))
 
 _BODY = (MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed)
 _KEY = (IdempotencyKeyMissing, IdempotencyKeyInvalid, IdempotencyKeyReused)

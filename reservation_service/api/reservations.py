@@ -2,18 +2,18 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reservation_service.api.answers import json_answer, reservation_view, time_left
+from reservation_service.api.answers import client_has, json_answer, reservation_view, time_left
 from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import ReservationView
 from reservation_service.booking import reservations as bookings
-from reservation_service.errors import ReservationNotFound
+from reservation_service.errors import RateLimited, ReservationNotFound
 from reservation_service.states import CONVERTED
 from reservation_service.store import reservations
 from shared.bodies import parse_id
 from shared.door import ListView, TheCaller, ThePage, list_of
 from shared.problems import Unauthenticated, ValidationFailed, problem_responses
 
-router = APIRouter(tags=["reservations"])
+router = APIRouter(tags=["reservations"], responses=problem_responses(RateLimited))
 
 
 @router.get(
@@ -44,6 +44,6 @@ async def get_reservation(request: Request, parts: TheParts, caller: TheCaller, 
         raise ReservationNotFound
     booking = await bookings.read_reservation(parts.database, caller, wanted)
     headers = {"ETag": f'"{booking["version"]}"', **time_left(booking)}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if client_has(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return json_answer(reservation_view(booking), headers=headers)

@@ -11,14 +11,14 @@ from fastapi import APIRouter, Query, Request, Response
 from reservation_service.api.answers import conditional_answer, slot_view
 from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import TimeSlotView
-from reservation_service.errors import ExperienceNotFound, TimeSlotNotFound
+from reservation_service.errors import ExperienceNotFound, RateLimited, TimeSlotNotFound
 from reservation_service.store import catalogue
 from shared.bodies import parse_id
 from shared.database import Connection
 from shared.door import ListView, ThePage, list_of
 from shared.problems import ValidationFailed, problem_responses
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=["catalogue"], responses=problem_responses(RateLimited))
 
 
 @router.get(

@@ -1,16 +1,19 @@
 """Lets a hold in, or says why not: the one statement, what its answer means, and when it is worth a second try."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
+from reservation_service.clients.slot_lock import SlotLocks
 from reservation_service.errors import SlotBusy, SlotClosed, SlotUnavailable, TimeSlotNotFound, TooManyActiveHolds
 from reservation_service.states import BookingStatus, ReleasedBy
 from reservation_service.store import reservations, slots
 from reservation_service.store.slots import NewHold
+from shared.crashpoints import external_call
 from shared.database import Conflict, Database, DatabaseAway, Row
 from shared.problems import IdempotencyKeyReused
 
@@ -140,6 +143,18 @@ def is_renewable(status: str, released_by: str | None, *, due: bool) -> bool:
             return released_by != ReleasedBy.GUEST
         case _:
             return False
+
+
+@asynccontextmanager
+async def slots_locked(locks: SlotLocks, slot_ids: Sequence[UUID]) -> AsyncIterator[None]:
+    """Have these slots' locks meanwhile, or those that can be had at once: what happens inside is right without any."""
+    async with external_call("lock_slots"):
+        lease = await locks.acquire(slot_ids)
+    try:
+        yield
+    finally:
+        async with external_call("unlock_slots"):
+            await locks.release(lease)
 
 
 async def take_alone(database: Database, new: NewHold) -> Row | None:

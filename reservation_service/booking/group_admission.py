@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reservation_service.booking.admission import take_alone
+from reservation_service.booking.admission import slots_locked, take_alone
+from reservation_service.clients.slot_lock import SlotLocks
 from reservation_service.errors import SlotBusy
 from reservation_service.store.hold_lane import Blocked, HoldLane
 from reservation_service.store.slots import NewHold
@@ -41,9 +42,10 @@ class _Waiting:
 class GroupAdmission:
     """The queue and the lanes of one process."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, locks: SlotLocks) -> None:
         self._database = database
         self._clock = clock
+        self._locks = locks
         self._lane = HoldLane(database)
         self._queue: list[_Waiting] = []
         self._slow = asyncio.Semaphore(_SLOW_LANE_WIDTH)
@@ -70,6 +72,11 @@ class GroupAdmission:
                 return await waiting.answer
         except TimeoutError as error:
             raise SlotBusy(retry_after_ms=1000) from error
+
+    async def take_single(self, new: NewHold) -> Answer:
+        """Take the seats of one hold in a transaction of its own, behind the same lock; see `take` for the answer."""
+        async with slots_locked(self._locks, [new.time_slot_id]):
+            return await take_alone(self._database, new)
 
     async def close(self) -> None:
         """Finish what is queued, then give the connection back."""
@@ -99,6 +106,11 @@ class GroupAdmission:
 
     async def _flush(self, batch: list[_Waiting]) -> None:
         self.batches += 1
+        # Whoever is answered in here goes on at once; only the next group waits until the locks are given back.
+        async with slots_locked(self._locks, list(dict.fromkeys(waiting.new.time_slot_id for waiting in batch))):
+            await self._write(batch)
+
+    async def _write(self, batch: list[_Waiting]) -> None:
         crashpoint("flush_holds.before")
         try:
             rows = await self._lane.take([waiting.new for waiting in batch], timeout_s=_DEADLINE_S)

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import UUID
 
-from reservation_service.booking.admission import Admission, Decision, SlotSweeps, admit, take_alone
+from reservation_service.booking.admission import Admission, Decision, SlotSweeps, admit
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.group_admission import GroupAdmission
 from reservation_service.booking.pricing import price_party
@@ -73,7 +72,7 @@ class Holds:
             if known is None:
                 raise
             return await self._replay(known)
-        take = self._group.take if flags[GROUP_ADMISSION] else partial(take_alone, self._database)
+        take = self._group.take if flags[GROUP_ADMISSION] else self._group.take_single
         admission = await admit(self._database, new, take, self._sweeps, renew=flags[SMART_IDEMPOTENCY])
         if admission.decision is Decision.CREATED and admission.expires_at is not None:
             made = _as_made(new, admission)

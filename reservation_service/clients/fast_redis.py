@@ -19,8 +19,18 @@ from shared.clock import Clock
 
 log = structlog.get_logger()
 
-# After trouble nobody asks for so long: a Redis that swallows everything may cost its budget once a second, not always.
-_REST_S = 1.0
+# What a caller fills with commands; the name by which it may speak of it without knowing the library.
+Commands = Pipeline
+
+# After trouble nobody asks for a while, twice as long each time: a Redis that swallows everything may cost its budget
+# once a second, not always, and one late answer does not keep a whole rush without it.
+_REST_FIRST_S = 0.05
+_REST_MAX_S = 1.0
+_HANDSHAKE_S = 1.0  # never reached within a budget, but a connection without any limit would linger
+# A loop that lags hears the timer and an answer that had come in time in the same turn; so many turns later it is read,
+# even the first one, which comes after a handshake.
+_TURNS_OF_GRACE = 12
+_CONNECTIONS_MAX = 16  # calls come in groups, so a few are plenty
 
 
 class RedisAway(Exception):
@@ -35,37 +45,55 @@ class FastRedis:
         self.budget_s = budget_s
         self._clock = clock
         self._rests_until = 0.0
+        self._failures = 0  # in a row
         self._client: Redis | None = None
         if url:
-            # No connection is tried for longer than the budget; the pool is small, as calls come in groups.
             self._client = Redis.from_url(
                 url,
-                max_connections=16,
-                socket_timeout=budget_s,
-                socket_connect_timeout=budget_s,
+                max_connections=_CONNECTIONS_MAX,
+                socket_timeout=_HANDSHAKE_S,
+                socket_connect_timeout=_HANDSHAKE_S,
                 retry=Retry(NoBackoff(), 0),
             )
 
     @property
     def usable(self) -> bool:
-        """Tell whether there is a Redis that did not fail within the last second."""
+        """Tell whether there is a Redis that has not just failed."""
         return self.configured and self._clock.monotonic() >= self._rests_until
 
-    async def run(self, fill: Callable[[Pipeline], object], *, within_s: float | None = None) -> list[Any]:
+    async def run(self, fill: Callable[[Commands], object], *, within_s: float | None = None) -> list[Any]:
         """Send what `fill` puts into a pipeline in one round trip; return one answer per command. Raises RedisAway."""
-        if self._client is None:
-            raise RedisAway("not configured")
+        call = asyncio.create_task(self._pipelined(fill))
         try:
-            async with asyncio.timeout(self.budget_s if within_s is None else within_s):
-                async with self._client.pipeline(transaction=False) as pipeline:
-                    fill(pipeline)
-                    answers: list[Any] = await pipeline.execute()
+            await asyncio.wait({call}, timeout=self.budget_s if within_s is None else within_s)
+            for _ in range(_TURNS_OF_GRACE):
+                if not call.done():
+                    await asyncio.sleep(0)
+            if not call.done():
+                raise TimeoutError
+            answers = call.result()
         except (RedisError, OSError, TimeoutError) as error:
-            if self.usable:
-                log.warning("redis_away", error=type(error).__name__, rest_s=_REST_S)
-            self._rests_until = self._clock.monotonic() + _REST_S
+            self._rest(error)
             raise RedisAway(type(error).__name__) from error
+        finally:
+            call.cancel()
+        self._failures = 0
         return answers
+
+    def _rest(self, error: Exception) -> None:
+        if not self._failures:
+            log.warning("redis_away", error=type(error).__name__)
+        rest_s = min(_REST_MAX_S, _REST_FIRST_S * 2 ** min(self._failures, 10))
+        self._rests_until = self._clock.monotonic() + rest_s
+        self._failures += 1
+
+    async def _pipelined(self, fill: Callable[[Commands], object]) -> list[Any]:
+        if self._client is None:
+            raise OSError("no Redis is configured")
+        async with self._client.pipeline(transaction=False) as pipeline:
+            fill(pipeline)
+            answers: list[Any] = await pipeline.execute()
+            return answers
 
     async def close(self) -> None:
         """Let go of the connections."""

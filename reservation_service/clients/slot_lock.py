@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from redis.asyncio.client import Pipeline
-
-from reservation_service.clients.fast_redis import FastRedis, RedisAway
+from reservation_service.clients.fast_redis import Commands, FastRedis, RedisAway
 from reservation_service.metrics import Metrics
 from shared.clock import Clock
 
@@ -58,7 +56,10 @@ class SlotLocks:
         The lease says what was got; the caller goes on with whatever it is, and gives it to `release`.
         """
         lease = Lease(self._new_token().encode())
-        if not (self._redis.usable and self._enabled()):
+        if not (self._redis.configured and self._enabled()):
+            return lease
+        if not self._redis.usable:
+            self._metrics.slot_lock_wait.labels("unavailable").observe(0)
             return lease
         started = self._clock.monotonic()
         lease.asked = [_key(slot_id) for slot_id in slot_ids]
@@ -110,12 +111,12 @@ def _key(slot_id: UUID) -> str:
     return f"{{slot:{slot_id}}}:lock"
 
 
-def _ask(pipeline: Pipeline, keys: Sequence[str], token: bytes, ttl_ms: int) -> None:
+def _ask(pipeline: Commands, keys: Sequence[str], token: bytes, ttl_ms: int) -> None:
     for key in keys:
         # GET tells whose it was: nobody's (now ours), ours already (an answer was lost), or somebody else's.
         pipeline.set(key, token, nx=True, px=ttl_ms, get=True)
 
 
-def _ask_back(pipeline: Pipeline, keys: Sequence[str], token: bytes) -> None:
+def _ask_back(pipeline: Commands, keys: Sequence[str], token: bytes) -> None:
     for key in keys:
         pipeline.eval(_RELEASE, 1, key, token)

@@ -5,7 +5,7 @@ Each request takes the next act of its operation's script; without one the answe
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from shared.problems import InternalSignatureInvalid
 from shared.signing import InternalSigner
 
 Verifier = InternalSigner | None
+Meanwhile = Callable[[str], Awaitable[None]]
 _FINAL = {"ok", "declined", "too_late"}
 
 
@@ -107,13 +108,17 @@ class Entry:
 
 
 class ScriptedPayments:
-    """The double: `script` what goes wrong, `pay` as a guest, `transport` for the client under test."""
+    """The double: `script` what goes wrong, `pay` as a guest, `transport` for the client under test.
+
+    `before` and `after` are awaited with the operation's name before it is done and while its answer is on the way.
+    """
 
     def __init__(self, verifier: Verifier = None) -> None:
         self.book: dict[UUID, Entry] = {}
         self.calls: list[tuple[str, str]] = []
         self.transport = httpx.MockTransport(self._answer)
-        self.before: Callable[[str], Any] | None = None
+        self.before: Meanwhile | None = None
+        self.after: Meanwhile | None = None
         self._verifier = verifier
         self._scripts: dict[str, deque[Act]] = defaultdict(deque)
         self._always: dict[str, Act] = {}
@@ -134,6 +139,7 @@ class ScriptedPayments:
 
     def heal(self) -> None:
         """End every fault."""
+        self.before = self.after = None
         self._scripts.clear()
         self._always.clear()
 
@@ -143,7 +149,9 @@ class ScriptedPayments:
         self.book[payment_id] = replace(entry, version=entry.version + 1, **values)
         return self.event(payment_id)
 
-    def create_paid(self, payment_id: UUID, reservation_id: UUID, *, amount: int, currency: str = "EUR") -> PaymentEvent:
+    def create_paid(
+        self, payment_id: UUID, reservation_id: UUID, *, amount: int, currency: str = "EUR"
+    ) -> PaymentEvent:
         """Let a create have taken effect, and the guest have paid, before its answer is on the way."""
         self.book[payment_id] = Entry(payment_id, reservation_id, 1, amount, currency)
         return self.pay(payment_id)
@@ -195,6 +203,8 @@ class ScriptedPayments:
         if entry is None and operation == "get" and act is None:
             return _as_response(_problem(404, "PAYMENT_NOT_FOUND"))
         view = {**entry.view(), **(act.distorts if act else {})} if entry else None
+        if self.after is not None:
+            await self.after(operation)
         return httpx.Response(200, content=orjson.dumps({**answer, "payment": view}))
 
     def _next(self, operation: str) -> Act | None:

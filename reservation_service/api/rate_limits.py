@@ -1,0 +1,212 @@
+"""How much one caller may ask for: every limit of the public API, who is counted for it, and how a refusal looks.
+
+slowapi is the front: its limit strings, key functions and refusal. Its engine waits for Redis with the whole process,
+and counts limits one by one, so that a refused request has used up some of them; ours is `clients/rate_counter`.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from slowapi import Limiter
+from slowapi.errors import RateLimitExceeded
+from slowapi.wrappers import Limit, LimitGroup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reservation_service.api.client_address import ClientAddresses
+from reservation_service.clients.rate_counter import Quota, RateCounter, Tally
+from reservation_service.errors import RateLimited
+from reservation_service.metrics import Metrics
+from reservation_service.settings import ReservationSettings
+from shared.auth import TokenVerifier
+from shared.crashpoints import external_call
+from shared.problems import Unauthenticated, problem_response
+
+_LIMITED = "/v1/"
+_GUEST = "sub:guest:"  # no other token may carry such a subject
+_US = 1_000_000
+Default = TypeVar("Default")
+
+
+def by_customer(request: Request) -> str:
+    """Name whoever the token belongs to; nobody without one, and then the limit is not counted."""
+    caller = request.scope.get("caller")
+    return f"sub:{caller.subject}" if caller else ""
+
+
+def by_address(request: Request) -> str:
+    return f"address:{request.scope['client_address']}"
+
+
+def by_caller(request: Request) -> str:
+    return by_customer(request) or by_address(request)
+
+
+def by_guests_address(request: Request) -> str:
+    """Name the address of an anonymous customer: a guest is as cheap as the next call of POST /v1/guest-sessions."""
+    return by_address(request) if by_customer(request).startswith(_GUEST) else ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One limit, as slowapi reads it, and how many requests may come at once."""
+
+    limit: Limit
+    burst: int
+
+    @property
+    def name(self) -> str:
+        return self.limit.scope
+
+    @property
+    def interval_us(self) -> int:
+        return int(self.limit.limit.get_expiry() * _US // self.limit.limit.amount)
+
+    @property
+    def announced(self) -> str:
+        """Return the policy as the `RateLimit-Policy` header writes it."""
+        return f'"{self.name}";q={self.burst};w={_whole_seconds(self.burst * self.interval_us)}'
+
+    def left(self, full_again_us: int) -> str:
+        """Return what is left of it as the `RateLimit` header writes it; `t` says when the quota is whole again."""
+        remaining = max(0, (self.burst * self.interval_us - full_again_us) // self.interval_us)
+        return f'"{self.name}";r={remaining};t={_whole_seconds(full_again_us)}'
+
+
+def policy(name: str, rate: str, who: Callable[[Request], str], *, burst: int | None = None) -> Policy:
+    """Declare a limit: `rate` is slowapi's `10/minute`; a whole quota may be used at once unless `burst` differs."""
+    group = LimitGroup(rate, who, name, False, None, None, None, 1, False)
+    [limit] = list(group)
+    return Policy(limit, burst or limit.limit.amount)
+
+
+class TooManyRequests(RateLimitExceeded):
+    """slowapi's refusal, with what the answer needs to say."""
+
+    def __init__(self, limit: Limit, retry_after_us: int, headers: dict[str, str]) -> None:
+        super().__init__(limit)
+        self.policy: str = limit.scope
+        self.retry_after_ms = -(-retry_after_us // 1000)
+        self.what_is_left = headers
+
+
+class RateLimits(Limiter):
+    """Every limit of this service, and the one place where they are changed."""
+
+    def __init__(
+        self, settings: ReservationSettings, counter: RateCounter, enabled: Callable[[str], bool], metrics: Metrics
+    ) -> None:
+        super().__init__(key_func=by_caller)
+        self._counter = counter
+        self._is_on = enabled
+        self._metrics = metrics
+        self._everywhere = (
+            policy(
+                "caller-burst",
+                f"{settings.rate_limit_caller_per_second}/second",
+                by_caller,
+                burst=settings.rate_limit_caller_burst,
+            ),
+            policy("caller-day", f"{settings.rate_limit_caller_per_day}/day", by_caller),
+        )
+        self._at = {
+            ("POST", "/v1/holds"): (
+                policy("user-holds", f"{settings.rate_limit_holds_per_minute}/minute", by_customer),
+                policy("guest-holds", f"{settings.rate_limit_guest_holds_per_minute}/minute", by_guests_address),
+                *self._everywhere,
+            ),
+            ("POST", "/v1/guest-sessions"): (
+                policy("guest-sessions", f"{settings.rate_limit_guest_sessions_per_minute}/minute", by_address),
+                *self._everywhere,
+            ),
+        }
+
+    def get_app_config(self, key: str, default_value: Default | None = None) -> Any:  # noqa: ARG002  slowapi's signature
+        """Keep slowapi from looking into the environment and `.env` by itself: our settings are in `settings.py`."""
+        return default_value
+
+    async def admit(self, request: Request) -> dict[str, str]:
+        """Count a request; return the headers that tell its caller what is left. Raises TooManyRequests (429)."""
+        if not self._is_on(by_caller(request)):
+            return {}
+        asked = [
+            (each, who)
+            for each in self._at.get((request.method, request.scope["path"]), self._everywhere)
+            if (who := each.limit.key_func(request))
+        ]
+        policies = tuple(each for each, _ in asked)
+        quotas = [Quota(f"{each.name}:{who}", each.burst, each.interval_us) for each, who in asked]
+        async with external_call("count_request"):
+            tally = await self._counter.hit(quotas)
+        headers = _headers(policies, tally)
+        if tally.refused_by is not None:
+            refusing = policies[tally.refused_by]
+            self._metrics.rate_limited.labels(refusing.name).inc()
+            raise TooManyRequests(refusing.limit, tally.retry_after_us, headers)
+        return headers
+
+
+class RateLimitDoor:
+    """Lets nothing under /v1 in uncounted; operators, probes, metrics and the other service are nobody's rush."""
+
+    def __init__(self, app: ASGIApp, limits: RateLimits, tokens: TokenVerifier, addresses: ClientAddresses) -> None:
+        self._app = app
+        self._limits = limits
+        self._tokens = tokens
+        self._addresses = addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(_LIMITED):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        self._recognise(request)
+        try:
+            headers = await self._limits.admit(request)
+        except TooManyRequests as refusal:
+            await too_many_requests(request, refusal)(scope, receive, send)
+            return
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *raw]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+    def _recognise(self, request: Request) -> None:
+        """Note who calls and from where; the endpoint finds a verified caller there and need not verify again."""
+        request.scope["client_address"] = self._addresses.of(request.scope)
+        authorization = request.headers.get("authorization")
+        if authorization:
+            with contextlib.suppress(Unauthenticated):
+                request.scope["caller"] = self._tokens.caller(authorization)
+
+
+def too_many_requests(request: Request, refusal: TooManyRequests) -> Response:
+    """Render the refusal as a problem that says which limit it was and when to come back."""
+    request_id = request.scope.get("request_id", "")
+    problem = RateLimited(retry_after_ms=refusal.retry_after_ms, policy=refusal.policy)
+    response = problem_response(problem, request_id=request_id, instance=f"urn:request:{request_id}")
+    response.headers.update(refusal.what_is_left)
+    return response
+
+
+def _headers(policies: tuple[Policy, ...], tally: Tally) -> dict[str, str]:
+    """Return the two fields of the IETF's draft (draft-ietf-httpapi-ratelimit-headers)."""
+    left = [each.left(full_again_us) for each, full_again_us in zip(policies, tally.full_again_us, strict=True)]
+    return {"RateLimit-Policy": _announced(policies), "RateLimit": ", ".join(left)}
+
+
+@lru_cache(64)
+def _announced(policies: Sequence[Policy]) -> str:
+    return ", ".join(each.announced for each in policies)
+
+
+def _whole_seconds(us: int) -> int:
+    return -(-us // _US)
