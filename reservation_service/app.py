@@ -165,6 +165,7 @@ def _payments_http(
     http = httpx.AsyncClient(
         base_url=settings.payment_service_url,
         transport=transport,
+        trust_env=False,  # a proxy of the shell's is not on the way to our own service
         timeout=httpx.Timeout(settings.internal_call_timeout_s, connect=2.0, pool=1.0),
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20),
     )

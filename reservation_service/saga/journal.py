@@ -56,6 +56,16 @@ class Journal:
                 count += 1
         return count
 
+    def unanswered(self, step: str, direction: str) -> int:
+        """Return how often this step was started lately without any word of what became of it: its worker died."""
+        count = 0
+        for line in reversed(self.lines):
+            if (line.step, line.direction) == (step, direction):
+                if line.event != Event.STARTED:
+                    break
+                count += 1
+        return count
+
     def maybe_sent(self, step: RemoteStep) -> bool:
         """Tell whether any try of this step may have had an effect elsewhere: all but those known not to be sent."""
         events = [line.event for line in self.lines if (line.step, line.direction) == (step.name, "do")]

@@ -111,9 +111,25 @@ class Settling:
             case RemoteStep() as step if not step.only_if(self._booking):
                 await self._note(step.name, "do", Event.DONE, {"skipped": True})
                 return False, None
+            case RemoteStep() as step if not step.pivot and self._is_lost(step):
+                await self._turn_back("deadline")
+                return False, None
             case RemoteStep() as step:
-                await self._note(step.name, "do", Event.STARTED)
-                return True, Call(step.name, "do", step.do, self._booking)
+                return True, await self._begin(step.name, "do", step.do)
+
+    async def _begin(self, step: str, direction: Direction, act: RemoteAct) -> Call | None:
+        """Journal that a call is about to be made; a step that has killed every worker so far gets no further one."""
+        deaths = self._journal.unanswered(step, direction)
+        if deaths >= self._settings.saga_attempts_max:
+            await self._needs_attention(f"{step}: its worker died {deaths} times")
+            return None
+        await self._note(step, direction, Event.STARTED)
+        return Call(step, direction, act, self._booking)
+
+    def _is_lost(self, step: RemoteStep) -> bool:
+        """Nobody has heard of a call since long after the deadline: its workers die, and seats must not wait for that."""
+        silent = self._journal.unanswered(step.name, "do") > 0
+        return silent and self._overdue_s() > self._settings.unknown_grace_seconds
 
     async def _pause(self, pause: Pause, *, asked: bool) -> tuple[bool, Call | None]:
         match pause.verdict(self._booking):
@@ -141,8 +157,7 @@ class Settling:
                 await self._undo_here(step)
                 return False, None
             case RemoteStep() as step:
-                await self._note(step.name, "undo", Event.STARTED)
-                return True, Call(step.name, "undo", step.undo, self._booking)
+                return True, await self._begin(step.name, "undo", step.undo)
 
     async def _undo_here(self, step: LocalStep) -> None:
         await step.undo(self._tx, self._booking, self._row)

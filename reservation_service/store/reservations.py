@@ -72,6 +72,8 @@ async def move(tx: AsyncConnection, row: Booking, to: BookingStatus, *, reason: 
     if to not in LEGAL_MOVES[BookingStatus(row["status"])]:
         raise IllegalMove(f"{row['status']} -> {to}")
     pinned = to in PINNED or (to is BookingStatus.NEEDS_ATTENTION and row["seats_pinned"])
+    if pinned and not row["seats_pinned"]:
+        raise IllegalMove(f"{row['status']} -> {to} needs its seats taken first")
     await tx.execute(
         update(reservations)
         .where(reservations.c.id == row["id"])

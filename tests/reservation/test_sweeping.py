@@ -1,0 +1,156 @@
+"""Seats come back exactly once: many sweepers, sweepers against converts, sweepers against new holds."""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from reservation_service.booking.expiry import release_expired
+from reservation_service.errors import HoldExpired
+from reservation_service.metrics import Metrics
+from reservation_service.store import reservations, slots
+from tests.figures import tell
+from tests.reservation.box_office import BoxOffice
+from tests.reservation.saga_bench import SEATS, Bench, Story
+
+ROUNDS = 200
+HOLDS = 250
+SLOTS = 5
+SEED = 20_261_123
+ENDS = ("confirmed", "expired")
+
+
+async def copies(bench: Bench, count: int) -> list[Story]:
+    """Put `count` equal free holds on one slot, by copying one: as many requests would take their time."""
+    story = await bench.story(total_minor=0)
+    await bench.sql(
+        "UPDATE time_slots SET capacity = 1000, taken = :taken WHERE id = :id", taken=count * SEATS, id=story.slot_id
+    )
+    copied = await bench.sql(
+        "INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency,"
+        " capture_method, expires_at, created_expires_at)"
+        " SELECT gen_random_uuid(), caller, time_slot_id, seats, items, price, total_minor, currency,"
+        " capture_method, expires_at, created_expires_at FROM reservations, generate_series(2, :count) WHERE id = :id"
+        " RETURNING id",
+        count=count,
+        id=story.hold_id,
+    )
+    return [story, *(replace(story, hold_id=row["id"]) for row in copied)]
+
+
+async def lapsed(bench: Bench, count: int) -> Story:
+    """Return one of so many holds of one slot whose time is over."""
+    story, *_ = await copies(bench, count)
+    await bench.sql(
+        "UPDATE reservations SET expires_at = clock_timestamp() - interval '1 s' WHERE time_slot_id = :id",
+        id=story.slot_id,
+    )
+    return story
+
+
+def metrics_of(bench: Bench) -> Metrics:
+    return bench.engine._metrics
+
+
+async def test_two_sweepers_expire_each_hold_once(bench: Bench) -> None:
+    """K08, C16, I3: batches of 100 by two at once: every lapsed hold is expired by exactly one of them."""
+    stories = [await lapsed(bench, HOLDS // SLOTS) for _ in range(SLOTS)]
+
+    async def sweeper() -> list[int]:
+        batches = []
+        while (batch := await release_expired(bench.database, metrics_of(bench), batch=100)) > 0:
+            batches.append(batch)
+        return batches
+
+    swept = await asyncio.gather(sweeper(), sweeper())
+    assert max(batch for batches in swept for batch in batches) <= 100
+    assert sum(map(sum, swept)) == HOLDS
+    assert [await bench.taken(story) for story in stories] == [0] * SLOTS
+    events = await bench.sql("SELECT reservation_id, count(*) FROM reservation_events GROUP BY 1 HAVING count(*) > 1")
+    assert not events
+    await bench.assert_consistent()
+
+
+async def test_a_sweeper_that_dies_leaves_whole_batches(bench: Bench) -> None:
+    """C16: the batch whose transaction did not commit is untouched; the next tick does it."""
+    story = await lapsed(bench, 30)
+
+    async def dying_sweep() -> None:
+        async with bench.database.transaction("test") as tx:
+            assert await slots.expire_due(tx, batch=20) == 20
+            raise RuntimeError("kill -9")
+
+    with pytest.raises(RuntimeError, match="kill"):
+        await dying_sweep()
+    assert await bench.taken(story) == 60
+    assert await release_expired(bench.database, metrics_of(bench), batch=20) == 20
+    assert await release_expired(bench.database, metrics_of(bench), batch=20) == 10
+    assert await release_expired(bench.database, metrics_of(bench), batch=20) == 0
+
+
+async def test_a_hold_somebody_works_on_is_passed_over(bench: Bench) -> None:
+    """T01, K08: a row that is locked is skipped, not waited for; what is pending is never swept."""
+    locked, pending = await bench.story(), await bench.story()
+    await bench.convert(pending)
+    await bench.sql("UPDATE reservations SET expires_at = clock_timestamp() - interval '1 s'")
+    async with bench.database.transaction("test") as tx:
+        await reservations.lock_booking(tx, locked.hold_id)
+        swept = await asyncio.wait_for(release_expired(bench.database, metrics_of(bench), batch=100), 2)
+    assert swept == 0
+    assert (await bench.booking(pending))["status"] == "pending"
+    assert await release_expired(bench.database, metrics_of(bench), batch=100) == 1
+    await bench.sql("UPDATE reservations SET expires_at = now() + interval '1 hour' WHERE id = :id", id=pending.hold_id)
+    await bench.pass_deadline(pending)
+    await bench.run_to_rest(pending, pays=False)
+
+
+async def test_convert_against_sweeper(bench: Bench) -> None:
+    """T02, I3, I23: 200 duels over one hold each in the moment it runs out: exactly one winner, and both win some."""
+    dice, won = random.Random(SEED), Counter[str]()
+    stories = await copies(bench, ROUNDS)
+
+    async def convert(story: Story) -> str:
+        try:
+            return str((await bench.convert(story))["status"])
+        except HoldExpired:
+            return "expired"
+
+    for story in stories:
+        await bench.sql(
+            "UPDATE reservations SET expires_at = clock_timestamp() + make_interval(secs => :in_s) WHERE id = :id",
+            id=story.hold_id,
+            in_s=dice.uniform(-0.001, 0.008),
+        )
+        converted, _ = await asyncio.gather(convert(story), release_expired(bench.database, metrics_of(bench), batch=1))
+        won[converted] += 1
+    await asyncio.sleep(0.02)
+    await release_expired(bench.database, metrics_of(bench), batch=ROUNDS)
+    rows = await bench.sql("SELECT status FROM reservations WHERE time_slot_id = :id", id=stories[0].slot_id)
+    assert Counter(str(row["status"]) for row in rows) == won == Counter({end: won[end] for end in ENDS})
+    assert min(won[end] for end in ENDS) >= 10, won
+    assert await bench.taken(stories[0]) == won["confirmed"] * SEATS
+    tell(
+        f"duel convert against sweeper: rounds={ROUNDS} seed={SEED} converted={won['confirmed']} expired={won['expired']} both_or_neither=0"
+    )
+
+
+async def test_new_holds_against_sweepers(office: BoxOffice) -> None:
+    """I2, T10: seats are taken, lapse and are swept on the same few slots at once; the counters stay exact."""
+    offers = [await office.offer(capacity=6) for _ in range(3)]
+    dice = random.Random(SEED)
+
+    async def guest() -> None:
+        answer = await office.customer().hold(dice.choice(offers), dice.choice([1, 2, 3]))
+        assert answer.status_code in {201, 409}, answer.text
+        if answer.status_code == 201:
+            await office.let_expire(answer.json()["id"])
+
+    async def sweeper() -> None:
+        for _ in range(15):
+            await office.sweep(batch=3)
+
+    await asyncio.gather(*(guest() for _ in range(60)), sweeper(), sweeper())
+    await office.sweep()
+    assert [await office.free(offer) for offer in offers] == [6, 6, 6]

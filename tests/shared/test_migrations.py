@@ -1,0 +1,79 @@
+"""A database is brought up to date once, however many try, and a service never runs on one that is too old."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from deploy.embedded.ports import free_port
+from deploy.embedded.postgres import Postgres
+from shared.database import Database, DatabaseAway
+from shared.migrations import SchemaOutdated, head, require_current, upgrade
+
+PACKAGE = "reservation_service.store.migrations"
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> Iterator[str]:
+    """An empty database, gone after the test."""
+    name = f"migrations_{uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+async def run(url: str, statement: str) -> list[object]:
+    database = Database.connect(url, application_name="test", pool_size=1)
+    async with database.transaction("test") as tx:
+        result = await tx.execute(text(statement))
+        found = list(result.scalars()) if result.returns_rows else []
+    await database.close()
+    return found
+
+
+async def test_an_empty_database_is_brought_up_to_date(url: str) -> None:
+    """It says from where to where; once more changes nothing."""
+    assert await asyncio.to_thread(upgrade, url, PACKAGE) == (None, head(PACKAGE))
+    await require_current(url, PACKAGE)
+    assert await asyncio.to_thread(upgrade, url, PACKAGE) == (head(PACKAGE), head(PACKAGE))
+
+
+async def test_many_at_once_take_turns(url: str) -> None:
+    """P10: three migrate at the same moment: one does it, the others wait and find it done; no lock is left behind."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(3) as threads:
+        done = await asyncio.gather(*(loop.run_in_executor(threads, upgrade, url, PACKAGE) for _ in range(3)))
+    assert sorted(done, key=str) == sorted([(None, head(PACKAGE)), *[(head(PACKAGE), head(PACKAGE))] * 2], key=str)
+    assert await run(url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0]
+
+
+async def test_a_service_does_not_start_on_an_older_schema(url: str) -> None:
+    """X12: no schema at all, or one that lacks a migration: SchemaOutdated says what to do."""
+    with pytest.raises(SchemaOutdated, match="holdfast migrate"):
+        await require_current(url, PACKAGE)
+    await asyncio.to_thread(upgrade, url, PACKAGE)
+    await run(url, "DELETE FROM alembic_version")
+    with pytest.raises(SchemaOutdated, match=head(PACKAGE)):
+        await require_current(url, PACKAGE)
+
+
+async def test_a_newer_schema_is_welcome(url: str) -> None:
+    """X12: in a rolling deployment the older release goes on working on the newer schema."""
+    await asyncio.to_thread(upgrade, url, PACKAGE)
+    await run(url, "UPDATE alembic_version SET version_num = '9999_from_the_future'")
+    await require_current(url, PACKAGE)
+
+
+async def test_a_database_that_is_away_is_weather() -> None:
+    """P01: nothing listens: DatabaseAway, not a stack of the driver's."""
+    with pytest.raises(DatabaseAway):
+        await require_current(f"postgresql+asyncpg://u:p@127.0.0.1:{free_port()}/x", PACKAGE)
+
+
+def test_a_package_without_migrations_is_no_package_of_ours() -> None:
+    """A wrong name is told, not taken for an up-to-date schema."""
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        head("tests.nowhere")
