@@ -1,0 +1,125 @@
+"""Which crashes are tried: every point of the product on the path that is its home, and ordered pairs on convert's."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.architecture.crash_points import crash_point_names
+from tests.faults.forked.paths import PATHS, Path
+
+NOT_ON_ANY_PATH = {
+    "refund_payment.before": "no request asks a confirmed booking to be cancelled yet; before that nothing is captured",
+    "refund_payment.after": "as above; payment_service's side of a refund has a path of its own",
+}
+"""The only points that no trial kills at, each with its reason. One that is reached all the same is an error too."""
+
+CONVERT = "book"
+# What runs by the clock passes its points as often as there is time, so only the first passes can be counted on.
+_BY_THE_CLOCK = ("claim_due_sagas", "claim_events", "claim_news", "forget_answers")
+_BY_THE_CLOCK_PASSES = 2
+# From the call that converts to the booking that is confirmed, without the messages that travel beside it.
+_CONVERT_PATH = frozenset(
+    {
+        "start_saga", "claim_saga", "resume_saga", "saga_progress", "payment_signal",
+        "create_payment_intent", "ask_payment", "capture_payment",
+        "claim_key", "settle_key", "admit_payment", "intend_create", "record_create",
+        "retrieve_payment_intent", "record_seen_intent",
+        "intend_capture", "capture_payment_intent", "record_outcome",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class Order:
+    """A trial to be made: the path, and where its lives end."""
+
+    path: str
+    deaths: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ",".join((self.path, *self.deaths))
+
+    @property
+    def must_fire(self) -> bool:
+        """Whether the crash is bound to happen: a single one, at the first pass of its point."""
+        return len(self.deaths) == 1 and self.deaths[0].endswith("#1")
+
+    @classmethod
+    def read(cls, text: str) -> "Order":
+        """Read what `str` writes: `book,start_saga.after_commit#1`."""
+        path, *deaths = text.split(",")
+        return cls(path, tuple(deaths))
+
+
+Passes = Mapping[str, Mapping[str, int]]
+
+
+def unplaced(passes: Passes) -> list[str]:
+    """Return what is wrong with the map of paths: points that no path passes, and excuses that are none."""
+    reached = {point for counted in passes.values() for point in counted}
+    missing = set(crash_point_names()) - reached - NOT_ON_ANY_PATH.keys()
+    return [f"{point} lies on no path" for point in sorted(missing)] + [
+        f"{point} is excused, but lies on a path" for point in sorted(reached & NOT_ON_ANY_PATH.keys())
+    ]
+
+
+def first_passes(passes: Passes, *, every: bool) -> list[Order]:
+    """Return the trials that are always made; `passes` says how often each path passes each point.
+
+    Each point is killed at its first pass on its home, and at its last one where that means something else. With
+    `every`, each path is everybody's home.
+    """
+    orders = {Order(path.name, (f"{point}#1",)) for path, point, _ in _at_home(passes, every=every)}
+    for path in PATHS.values():
+        again = ((point, count) for point, count in passes[path.name].items() if boundary(point) in path.again)
+        orders |= {Order(path.name, (f"{point}#{count}",)) for point, count in again}
+    return sorted(orders)
+
+
+def later_passes(passes: Passes, *, every: bool) -> list[Order]:
+    """Return the same for second and third passes."""
+    return sorted(
+        Order(path.name, (f"{point}#{n}",))
+        for path, point, count in _at_home(passes, every=every)
+        for n in range(2, min(count, _limit(path, point)) + 1)
+    )
+
+
+def _at_home(passes: Passes, *, every: bool) -> Iterator[tuple[Path, str, int]]:
+    for path in PATHS.values():
+        for point, count in passes[path.name].items():
+            if every or _home(point, passes) == path.name:
+                yield path, point, count
+
+
+def boundary(point: str) -> str:
+    """Return the name that a point has in the code: `start_saga` of `start_saga.after_commit#2`."""
+    return point.partition(".")[0]
+
+
+def _home(point: str, passes: Passes) -> str:
+    """Return the path that says so, else the first one that passes the point."""
+    declared = [path.name for path in PATHS.values() if boundary(point) in path.home_of]
+    return declared[0] if declared else next(path for path in PATHS if point in passes[path])
+
+
+def _limit(path: Path, point: str) -> int:
+    return min(path.passes_max, _BY_THE_CLOCK_PASSES) if boundary(point) in _BY_THE_CLOCK else path.passes_max
+
+
+def pairs(recoveries: Mapping[str, Mapping[str, int]]) -> list[Order]:
+    """Return all pairs of crashes on convert's path: a first one, and each point that recovery came past.
+
+    `recoveries` says for each first crash what the life after it passed.
+    """
+    return [
+        Order(CONVERT, (first, f"{second}#1"))
+        for first, passed in sorted(recoveries.items())
+        if boundary(first) in _CONVERT_PATH and first.endswith("#1")
+        for second in sorted(passed)
+        if boundary(second) in _CONVERT_PATH
+    ]
+
+
+def points_of(orders: Sequence[Order]) -> set[str]:
+    """Return the names of the points at which these trials die, without their passes."""
+    return {death.partition("#")[0] for order in orders for death in order.deaths}

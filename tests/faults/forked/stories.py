@@ -1,0 +1,217 @@
+"""What clients do, told so that it can be told again from the start at any time.
+
+A story makes its calls with the same keys each time, and ends when the client has what it came for.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+
+from shared.identifiers import derived_id
+from shared.payment_contract import Outcome, RefundPayment
+from tests.faults.forked.town import Town
+from tests.reservation.box_office import Customer, Offer
+
+SEATS = 2
+PRICE_MINOR = SEATS * 4500
+GOOD_CARD = "pm_card_visa"
+BAD_CARD = "pm_card_visa_chargeDeclined"
+UNKNOWN_INTENT = "pi_unknown_"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One telling of a story: its own people, keys and slot, the same in each attempt."""
+
+    name: str
+    offer: Offer
+
+
+Story = Callable[[Town, Case], Awaitable[None]]
+
+
+def _created(answer: httpx.Response) -> bool:
+    return answer.status_code == 201
+
+
+def _done(answer: httpx.Response) -> bool:
+    return answer.status_code == 200
+
+
+def _has(**members: str) -> Callable[[httpx.Response], bool]:
+    return lambda answer: answer.status_code == 200 and members.items() <= answer.json().items()
+
+
+def _refused(code: str) -> Callable[[httpx.Response], bool]:
+    return lambda answer: bool(answer.json().get("code") == code)
+
+
+def _decided(answer: httpx.Response) -> bool:
+    """Tell whether a convert call has said what a guest can do now."""
+    if answer.status_code not in {200, 201}:
+        return False
+    return answer.json()["outcome"]["type"] in {"action_required", "payment_declined", "succeeded", "closed"}
+
+
+async def _hold(town: Town, case: Case, who: str = "guest") -> tuple[Customer, str]:
+    guest = town.customer(f"{who}-{case.name}")
+    hold = await town.insist(lambda: guest.hold(case.offer, SEATS, key=f"hold-{case.name}"), _created)
+    return guest, hold["id"]
+
+
+async def _pay(town: Town, guest: Customer, hold_id: str, card: str) -> None:
+    """Convert, and show a card if one is asked for; a payment that is settled by now takes none."""
+    outcome = (await town.insist(lambda: guest.convert(hold_id), _decided))["outcome"]
+    if secret := outcome.get("client_secret"):
+        answer = await town.pay(secret, card)
+        assert answer.status_code in {200, 400, 402}, answer.text
+
+
+async def book(town: Town, case: Case) -> None:
+    """A guest holds seats, converts, pays, and is confirmed."""
+    guest, hold_id = await _hold(town, case)
+    await _pay(town, guest, hold_id, GOOD_CARD)
+    await town.insist(lambda: guest.see(hold_id), _has(status="confirmed"))
+    outcome = (await town.insist(lambda: guest.convert(hold_id), _done))["outcome"]
+    assert outcome == {"type": "succeeded"}, outcome
+
+
+async def unwind(town: Town, case: Case) -> None:
+    """The only card is declined and time runs out: the payment is cancelled, then the seats go back."""
+    guest, hold_id = await _hold(town, case)
+    await _pay(town, guest, hold_id, BAD_CARD)
+    database = town.reservation_database
+    await town.sql(database, f"UPDATE reservations SET pay_until = clock_timestamp() WHERE id = '{UUID(hold_id)}'")  # noqa: S608
+    await town.sql(
+        database,
+        "UPDATE sagas SET due_at = clock_timestamp() WHERE reservation_id = :id AND due_at IS NOT NULL",
+        id=UUID(hold_id),
+    )
+    await town.insist(lambda: guest.see(hold_id), _has(status="failed"))
+
+
+async def end_as_failed(town: Town, case: Case) -> None:
+    """A good card, but Stripe refuses to set the payment up, or to capture it: the booking ends without a trace."""
+    guest, hold_id = await _hold(town, case)
+    await _pay(town, guest, hold_id, GOOD_CARD)
+    await town.insist(lambda: guest.see(hold_id), _has(status="failed"))
+
+
+async def renew(town: Town, case: Case) -> None:
+    """A hold lapses, the same key makes a new one, and the guest gives that back."""
+    guest, hold_id = await _hold(town, case)
+    await _let_lapse(town, hold_id)
+    guest, hold_id = await _hold(town, case)
+    await town.insist(lambda: guest.release(hold_id), _done)
+
+
+async def displace(town: Town, case: Case) -> None:
+    """A slot is full of a lapsed hold, and the next guest gets its seats."""
+    _, hold_id = await _hold(town, case, "first")
+    await _let_lapse(town, hold_id)
+    guest, hold_id = await _hold(town, case, "second")
+    await town.insist(lambda: guest.release(hold_id), _done)
+
+
+async def extend_and_sweep(town: Town, case: Case) -> None:
+    """A hold is extended, lapses all the same, and is swept; the guest's own second hold is given back."""
+    guest, hold_id = await _hold(town, case)
+    await guest.extend(hold_id)
+    await _let_lapse(town, hold_id)
+    await town.insist(lambda: guest.see_hold(hold_id), _has(status="expired"))
+    await _until_swept(town, hold_id)
+
+
+async def _until_swept(town: Town, hold_id: str) -> None:
+    async def look() -> httpx.Response:
+        (row,) = await town.sql(
+            town.reservation_database, "SELECT status FROM reservations WHERE id = :id", id=UUID(hold_id)
+        )
+        return httpx.Response(200, json={"status": row["status"]}, request=httpx.Request("GET", "sql://reservations"))
+
+    await town.insist(look, _has(status="expired"))
+
+
+async def _let_lapse(town: Town, hold_id: str) -> None:
+    await town.sql(
+        town.reservation_database,
+        "UPDATE reservations SET expires_at = clock_timestamp() - interval '1 second' WHERE id = :id AND status = 'held'",
+        id=UUID(hold_id),
+    )
+
+
+async def refund(town: Town, case: Case) -> None:
+    """A paid booking's money goes back in full, and asking for more than there is changes nothing."""
+    await book(town, case)
+    guest, hold_id = await _hold(town, case)
+    payment = derived_id(UUID(hold_id), "payment:1")
+    too_much = RefundPayment(refund_id=derived_id(payment, "too-much"), amount=10 * PRICE_MINOR)
+    in_full = RefundPayment(refund_id=derived_id(payment, "full"), amount=PRICE_MINOR)
+    await town.insist(lambda: town.order_refund(payment, too_much), _refused("REFUND_EXCEEDS_PAYMENT"))
+    await town.insist(lambda: town.order_refund(payment, in_full), _has(outcome=Outcome.OK))
+    await town.insist(lambda: guest.see(hold_id), lambda seen: bool(seen.json()["payment"]["status"] == "refunded"))
+
+
+async def go_on_without_stripe(town: Town, case: Case) -> None:
+    """Stripe takes the card and then answers no question, until an event had to wait; the booking ends well."""
+    guest, hold_id = await _hold(town, case)
+    await _pay(town, guest, hold_id, GOOD_CARD)
+    operator = town.operator(town.payment)
+
+    async def events() -> httpx.Response:
+        return await operator.ask("GET", "/admin/v1/webhook-events?status=received&limit=100")
+
+    if (await town.look_at_stripe("faults"))["faults"]:
+        await town.insist(events, lambda seen: any(event["reason"] == "provider-away" for event in seen.json()["data"]))
+        await town.forgive_stripe()
+    await book(town, case)
+
+
+async def bury(town: Town, case: Case) -> None:
+    """An event speaks of an object that Stripe does not know, and is buried; an operator's replay ends there again."""
+    event_id = f"evt_{case.name}"
+    answer = await town.tell(event_id, "payment_intent.succeeded", f"{UNKNOWN_INTENT}{case.name}")
+    assert answer.status_code == 200, answer.text
+    operator = town.operator(town.payment)
+    buried = await _when_dead(town, operator, event_id)
+    await operator.ask("POST", f"/admin/v1/webhook-events/{buried}/replay")
+    await _when_dead(town, operator, event_id)
+
+
+async def _when_dead(town: Town, operator: Customer, event_id: str) -> str:
+    async def events() -> httpx.Response:
+        return await operator.ask("GET", "/admin/v1/webhook-events?status=dead&limit=100")
+
+    def ours(seen: httpx.Response) -> list[str]:
+        return [str(event["id"]) for event in seen.json()["data"] if event["stripe_event_id"] == event_id]
+
+    await town.insist(events, lambda seen: bool(ours(seen)))
+    return ours(await events())[0]
+
+
+async def operate(town: Town, case: Case) -> None:
+    """An operator puts something on sale, changes it, and turns a flag at both services."""
+    operator = town.operator()
+    body = {
+        "title": "Dusk kayak tour",
+        "time_zone": "Europe/Lisbon",
+        "currency": "EUR",
+        "ticket_types": [{"code": "adult", "title": "Adult", "price": {"amount": 1, "currency": "EUR"}, "seats": 1}],
+    }
+    sold = await town.insist(lambda: operator.ask("POST", "/admin/v1/experiences", json=body), _created)
+    slot = {
+        "experience_id": sold["id"],
+        "starts_at": "2040-01-01T08:00:00Z",
+        "ends_at": "2040-01-01T10:00:00Z",
+        "capacity": 4,
+    }
+    added = await town.insist(lambda: operator.ask("POST", "/admin/v1/time-slots", json=slot), _created)
+    change = {"capacity": 6, "reason": "a second boat"}
+    await town.insist(lambda: operator.ask("PATCH", f"/admin/v1/time-slots/{added['id']}", json=change), _done)
+    flag = {"enabled": True, "percentage": 100, "reason": case.name}
+    for door in (town.reservation, town.payment):
+        flagging = town.operator(door)
+        path = "/admin/v1/flags/signed_internal_calls"
+        await town.insist(lambda who=flagging, path=path: who.ask("PUT", path, json=flag), _done)  # type: ignore[misc]
