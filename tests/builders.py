@@ -58,6 +58,15 @@ class Guest:
         body = {"customer": CUSTOMER | {"name": name}, "payment": {"mode": mode}}
         return self.ask("POST", f"/v1/holds/{hold_id}/convert", key=f"{key}-{hold_id}", json=body)
 
+    def convert_within(self, hold_id: str, patience_s: float) -> httpx.Response | None:
+        """Convert, but hang up after `patience_s`; None when no answer came."""
+        body = {"customer": CUSTOMER | {"name": "Ada Example"}, "payment": {"mode": "stripe"}}
+        path = f"/v1/holds/{hold_id}/convert"
+        try:
+            return self.ask("POST", path, key=f"convert-{hold_id}", json=body, timeout=patience_s)
+        except httpx.TransportError:
+            return None
+
     def see(self, reservation_id: str) -> httpx.Response:
         return self.ask("GET", f"/v1/reservations/{reservation_id}")
 

@@ -111,10 +111,16 @@ def http() -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def stack_system(stack: Stack, http: httpx.Client) -> System:
+    """The running system, for fixtures that live longer than a test."""
+    return System(stack, http)
+
+
 @pytest.fixture
-def system(stack: Stack, http: httpx.Client) -> Iterator[System]:
+def system(stack_system: System) -> Iterator[System]:
     """The running system, whole at the start of each test; after it, both services' own audits must be clean."""
-    system = System(stack, http)
+    system = stack_system
     system.heal_what_is_down()
     yield system
     system.heal_what_is_down()

@@ -69,6 +69,11 @@ class System:
     def _violations(self, service: Service) -> list[Any]:
         return _violated(self.admin(service, "GET", "/invariants"))
 
+    def setting_of(self, service: Service, name: str) -> str:
+        """Return the value that a service was started with."""
+        environment: dict[str, str] = self.stack._parts[service].env  # type: ignore[attr-defined]
+        return environment[name]
+
     def crash_at(self, service: Service, point: str) -> None:
         """Start a service so that it kills itself when it reaches a crash point (`name`, or `name#n` for the n-th pass)."""
         self.stack.restart(service, env={"HOLDFAST_CRASH_AT": point})

@@ -161,7 +161,7 @@ class FaultProxy:
         """Close with RST instead of FIN: the peer sees a connection torn, not ended."""
         self.fired += 1
         sock = writer.get_extra_info("socket")
-        if sock is not None:
+        if sock is not None and sock.fileno() != -1:  # closed meanwhile: there is nothing left to tear
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 

@@ -1,6 +1,7 @@
 """The fault proxy itself: a fault that does not happen would make every fault test pass."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -43,16 +44,13 @@ async def _ask(port: int, line: bytes, within_s: float = 1.0) -> bytes:
 
 async def _until_torn(port: int, line: bytes) -> bytes:
     """Return what came before the connection was torn; fails when it ends in good order after a whole answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     got = b""
-    try:
-        writer.write(line)
-        while chunk := await reader.read(100):
-            got += chunk
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    with contextlib.suppress(OSError):  # the tear may be seen at any moment from connecting on
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer):
+            writer.write(line)
+            while chunk := await reader.read(100):
+                got += chunk
     assert got != line
     return got
 
