@@ -40,31 +40,30 @@ class Tally:
     pairs_recovered: int = 0
     pairs_known: int = 0
 
-    def judge(self, verdict: Verdict) -> bool:
+    def judge(self, order: Order, verdict: Verdict) -> bool:
         """Take a verdict in; True when every planned crash happened and nothing was wrong after it."""
         if verdict.violations:
             missed = [f"did not come to {verdict.missed}"] if verdict.missed else []
-            self._report(verdict, [*missed, *verdict.violations])
+            self._report(order, [*missed, *verdict.violations])
         return not verdict.violations and not verdict.missed
 
-    def judge_single(self, verdict: Verdict) -> None:
-        """A first pass must happen; a later one was seen once and need not come again."""
-        if self.judge(verdict) or verdict.violations:
+    def judge_single(self, order: Order, verdict: Verdict) -> None:
+        """A first pass at home must happen; any other was seen once and need not come again."""
+        if self.judge(order, verdict) or verdict.violations:
             return
-        if Order(verdict.path, tuple(verdict.deaths)).must_fire:
-            self._report(verdict, ["the crash never happened"])
+        if order.must_fire:
+            self._report(order, ["the crash never happened"])
         else:
             self.not_again += 1
 
-    def judge_pair(self, verdict: Verdict) -> None:
+    def judge_pair(self, order: Order, verdict: Verdict) -> None:
         """When a recovery goes another way than it did once, there is no second crash, and so no pair."""
-        good = self.judge(verdict)
+        good = self.judge(order, verdict)
         if good or verdict.violations:
             self.pairs += 1
             self.pairs_recovered += good
 
-    def _report(self, verdict: Verdict, findings: Sequence[str]) -> None:
-        order = Order(verdict.path, tuple(verdict.deaths))
+    def _report(self, order: Order, findings: Sequence[str]) -> None:
         self.points_wrong |= plan.points_of([order])
         self.wrong.append("\n    ".join([str(order), *findings, f"repeat: {_REPEAT.format(order)}"]))
 
@@ -102,9 +101,10 @@ class Campaign:
     def _explore(self) -> plan.Passes:
         """Live through each path without a crash; what is wrong then would be wrong after every crash."""
         passes = {}
-        for verdict in self._workers.run_all([Order(path) for path in PATHS], go_on=lambda: not self.tally.wrong):
-            self.tally.judge(verdict)
-            passes[verdict.path] = verdict.passes
+        paths = [Order(path) for path in PATHS]
+        for order, verdict in self._workers.run_all(paths, go_on=lambda: not self.tally.wrong):
+            self.tally.judge(order, verdict)
+            passes[order.path] = verdict.passes
         if not self.tally.wrong:
             self.tally.wrong += plan.unplaced(passes)
         return passes
@@ -114,10 +114,10 @@ class Campaign:
         orders = plan.first_passes(passes, every=self._every)
         self.tally.points = plan.points_of(orders)
         recoveries: Recoveries = {}
-        for verdict in self._workers.run_all(orders):
-            self.tally.judge_single(verdict)
-            if verdict.path == plan.CONVERT and not verdict.violations:
-                recoveries[verdict.deaths[0]] = verdict.passes
+        for order, verdict in self._workers.run_all(orders):
+            self.tally.judge_single(order, verdict)
+            if order.path == plan.CONVERT and not verdict.violations and not verdict.missed:
+                recoveries[order.deaths[0]] = verdict.passes
         return recoveries
 
     def _kill_more(self, later: list[Order], pairs: list[Order]) -> None:
@@ -125,12 +125,12 @@ class Campaign:
         self.tally.later_known, self.tally.pairs_known = len(later), len(pairs)
         orders = later + pairs
         random.Random(self._seed).shuffle(orders)
-        for verdict in self._workers.run_all(orders, go_on=self._has_time):
-            if len(verdict.deaths) == 1:
-                self.tally.judge_single(verdict)
+        for order, verdict in self._workers.run_all(orders, go_on=self._has_time):
+            if len(order.deaths) == 1:
+                self.tally.judge_single(order, verdict)
                 self.tally.later += 1
             else:
-                self.tally.judge_pair(verdict)
+                self.tally.judge_pair(order, verdict)
 
     def _has_time(self) -> bool:
         return time.monotonic() < self._ends or self.tally.pairs < _PAIRS_AT_LEAST
@@ -138,10 +138,10 @@ class Campaign:
 
 def _only(workers: Workers, orders: Sequence[Order]) -> int:
     tally = Tally()
-    for verdict in workers.run_all(orders):
-        good = tally.judge(verdict)
-        print(f"{Order(verdict.path, tuple(verdict.deaths))}: {'recovered' if good else 'not as it must be'}", end="")
-        print(f", {verdict.took_s} s" + (f", did not come to {verdict.missed}" if verdict.missed else ""))
+    for order, verdict in workers.run_all(orders):
+        good = tally.judge(order, verdict)
+        missed = f", did not come to {verdict.missed}" if verdict.missed else ""
+        print(f"{order}: {'recovered' if good else 'not as it must be'}, {verdict.took_s} s{missed}")
     print(*tally.wrong, sep="\n")
     return int(bool(tally.wrong))
 

@@ -23,6 +23,7 @@ from deploy.embedded.processes import leashed, log_tail
 from payment_service.settings import PaymentSettings
 from reservation_service.settings import ReservationSettings
 from shared.settings import SharedSettings
+from tests.surroundings import ROOM_FOR_CROWDS
 
 PROJECT = Path(__file__).parents[3]
 JWT_SECRET = "a-secret-of-the-identity-provider-of-the-crash-harness"
@@ -49,7 +50,8 @@ _RESERVATION: dict[str, Any] = {
     "saga_poll_seconds": 0.1,
     "saga_backoff_max_s": 0.2,
     "sweep_interval_seconds": 0.1,
-    "max_active_holds": 50,
+    # Whoever makes the same call until its answer is right would soon be told to wait.
+    **{name.lower(): int(value) for name, value in ROOM_FOR_CROWDS.items()},
 }
 _PAYMENT: dict[str, Any] = {
     "stripe_secret_key": SecretStr(_STRIPE_SECRET_KEY),

@@ -34,14 +34,10 @@ class Order:
 
     path: str
     deaths: tuple[str, ...] = ()
+    must_fire: bool = False  # a single crash is bound to happen: at the first pass of a point, on its home
 
     def __str__(self) -> str:
         return ",".join((self.path, *self.deaths))
-
-    @property
-    def must_fire(self) -> bool:
-        """Whether the crash is bound to happen: a single one, at the first pass of its point."""
-        return len(self.deaths) == 1 and self.deaths[0].endswith("#1")
 
     @classmethod
     def read(cls, text: str) -> "Order":
@@ -68,10 +64,13 @@ def first_passes(passes: Passes, *, every: bool) -> list[Order]:
     Each point is killed at its first pass on its home, and at its last one where that means something else. With
     `every`, each path is everybody's home.
     """
-    orders = {Order(path.name, (f"{point}#1",)) for path, point, _ in _at_home(passes, every=every)}
+    orders = {
+        Order(path.name, (f"{point}#1",), must_fire=_home(point, passes) == path.name)
+        for path, point, _ in _at_home(passes, every=every)
+    }
     for path in PATHS.values():
         again = ((point, count) for point, count in passes[path.name].items() if boundary(point) in path.again)
-        orders |= {Order(path.name, (f"{point}#{count}",)) for point, count in again}
+        orders |= {Order(path.name, (f"{point}#{count}",)) for point, count in again if count > 1}
     return sorted(orders)
 
 

@@ -82,14 +82,31 @@ async def unwind(town: Town, case: Case) -> None:
     """The only card is declined and time runs out: the payment is cancelled, then the seats go back."""
     guest, hold_id = await _hold(town, case)
     await _pay(town, guest, hold_id, BAD_CARD)
-    database = town.reservation_database
-    await town.sql(database, f"UPDATE reservations SET pay_until = clock_timestamp() WHERE id = '{UUID(hold_id)}'")  # noqa: S608
-    await town.sql(
-        database,
-        "UPDATE sagas SET due_at = clock_timestamp() WHERE reservation_id = :id AND due_at IS NOT NULL",
-        id=UUID(hold_id),
-    )
+    await _nobody_speaks_of(town, hold_id)
+    values = {"id": UUID(hold_id)}
+    late = "UPDATE reservations SET pay_until = clock_timestamp() WHERE id = :id"
+    due = "UPDATE sagas SET due_at = clock_timestamp() WHERE reservation_id = :id AND due_at IS NOT NULL"
+    for statement in (late, due):
+        await town.sql(town.reservation_database, statement, **values)
     await town.insist(lambda: guest.see(hold_id), _has(status="failed"))
+
+
+async def _nobody_speaks_of(town: Town, booking_id: str) -> None:
+    """Wait until all news of a payment has arrived and its saga rests, so that only time can move it."""
+    news = "SELECT id FROM outbox WHERE due_at IS NOT NULL"
+    busy = "SELECT id FROM sagas WHERE reservation_id = :id AND lease_until > clock_timestamp()"
+    events = "SELECT id FROM webhook_events WHERE due_at IS NOT NULL"
+
+    async def is_quiet() -> bool:
+        deliveries = (await town.look_at_stripe("deliveries"))["deliveries"]
+        return not (
+            any(one["state"] == "pending" for one in deliveries)
+            or await town.sql(town.payment_database, events)
+            or await town.sql(town.payment_database, news)
+            or await town.sql(town.reservation_database, busy, id=UUID(booking_id))
+        )
+
+    await town.wait_until(is_quiet)
 
 
 async def end_as_failed(town: Town, case: Case) -> None:
@@ -108,9 +125,14 @@ async def renew(town: Town, case: Case) -> None:
 
 
 async def displace(town: Town, case: Case) -> None:
-    """A slot is full of a lapsed hold, and the next guest gets its seats."""
-    _, hold_id = await _hold(town, case, "first")
-    await _let_lapse(town, hold_id)
+    """A slot is full of a lapsed hold, and the next guest gets its seats. Told again, the first may come too late."""
+    first = town.customer(f"first-{case.name}")
+    held = await town.insist(
+        lambda: first.hold(case.offer, SEATS, key=f"hold-{case.name}"),
+        lambda answer: _created(answer) or _refused("SLOT_UNAVAILABLE")(answer),
+    )
+    if "id" in held:
+        await _let_lapse(town, held["id"])
     guest, hold_id = await _hold(town, case, "second")
     await town.insist(lambda: guest.release(hold_id), _done)
 
@@ -125,13 +147,12 @@ async def extend_and_sweep(town: Town, case: Case) -> None:
 
 
 async def _until_swept(town: Town, hold_id: str) -> None:
-    async def look() -> httpx.Response:
-        (row,) = await town.sql(
-            town.reservation_database, "SELECT status FROM reservations WHERE id = :id", id=UUID(hold_id)
-        )
-        return httpx.Response(200, json={"status": row["status"]}, request=httpx.Request("GET", "sql://reservations"))
+    swept = "SELECT id FROM reservations WHERE id = :id AND status = 'expired'"
 
-    await town.insist(look, _has(status="expired"))
+    async def is_swept() -> bool:
+        return bool(await town.sql(town.reservation_database, swept, id=UUID(hold_id)))
+
+    await town.wait_until(is_swept)
 
 
 async def _let_lapse(town: Town, hold_id: str) -> None:

@@ -103,6 +103,14 @@ class Town:
                 raise Stuck(seen(answer))
             await asyncio.sleep(_PAUSE_S)
 
+    async def wait_until(self, is_so: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something that nobody answers for. Raises Stuck."""
+        end = time.monotonic() + _PATIENCE_S
+        while not await is_so():
+            if time.monotonic() > end:
+                raise Stuck(is_so.__qualname__)
+            await asyncio.sleep(_PAUSE_S)
+
     async def pay(self, client_secret: str, card: str) -> httpx.Response:
         """Confirm with the publishable key and the client secret, as Stripe.js does in a browser."""
         intent_id = client_secret.partition("_secret_")[0]

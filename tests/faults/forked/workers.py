@@ -18,6 +18,8 @@ from tests.faults.forked.ground import PROJECT
 from tests.faults.forked.plan import Order
 from tests.faults.forked.trials import Verdict
 
+Judged = tuple[Order, Verdict]
+
 _SERVICES = ("reservation", "payment")
 # A later pass is not bound to happen, but a first one is: in one of three lives, however the work fell to the workers.
 _TRIES = 3
@@ -86,22 +88,22 @@ class Workers:
         self._names = count()
         self._idle: SimpleQueue[Worker] = SimpleQueue()
 
-    def run_all(self, orders: Sequence[Order], *, go_on: Callable[[], bool] = lambda: True) -> Iterator[Verdict]:
+    def run_all(self, orders: Sequence[Order], *, go_on: Callable[[], bool] = lambda: True) -> Iterator[Judged]:
         """Yield verdicts as they come; no new trial is begun once `go_on` says no."""
         waiting = SimpleQueue[Order]()
         for order in orders:
             waiting.put(order)
-        verdicts: SimpleQueue[Verdict | None] = SimpleQueue()
+        verdicts: SimpleQueue[Judged | None] = SimpleQueue()
         with ThreadPoolExecutor(self._number) as threads:
             futures = [threads.submit(self._work, waiting, verdicts, go_on) for _ in range(self._number)]
             for _ in futures:
-                while verdict := verdicts.get():
-                    yield verdict
+                while judged := verdicts.get():
+                    yield judged
             for future in futures:
                 future.result()
 
     def _work(
-        self, waiting: SimpleQueue[Order], verdicts: SimpleQueue[Verdict | None], go_on: Callable[[], bool]
+        self, waiting: SimpleQueue[Order], verdicts: SimpleQueue[Judged | None], go_on: Callable[[], bool]
     ) -> None:
         worker = None
         try:
@@ -109,7 +111,7 @@ class Workers:
                 order = waiting.get_nowait()
                 worker = worker or self._take()
                 verdict = worker.run(order)
-                verdicts.put(verdict)
+                verdicts.put((order, verdict))
                 if verdict.violations:
                     worker.close()
                     worker = None

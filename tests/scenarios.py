@@ -1,0 +1,19 @@
+"""Failure scenarios by id: a test names its ids in its docstring and says here that the fault really came.
+
+A fault that never happened proves nothing. So a test that provokes one tells how often it was seen, and the run counts
+a scenario as covered only when that test passed and the fault was told.
+"""
+
+_MARK = "scenario: "
+
+
+def fired(scenario_id: str, times: int) -> None:
+    """Assert that the fault of a scenario (`K01`) happened, and let the run know."""
+    assert times > 0, f"{scenario_id}: the fault never happened, so the test proves nothing"
+    print(f"\n{_MARK}{scenario_id} {times}")
+
+
+def fired_in(captured: str) -> list[str]:
+    """Return the ids whose fault a test has told."""
+    lines = captured.splitlines()
+    return [line.removeprefix(_MARK).split()[0] for line in lines if line.startswith(_MARK)]
