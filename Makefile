@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format lock openapi reference chaos clean
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,10 @@ demo: ## five stories: a booking, a decline, a renewal, Stripe away, a kill -9
 # Two workers, because most tests wait for processes more than they compute; a file's tests stay together.
 test: lint ## every check and every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+scenarios: ## every test, and docs/reference/failure-modes.md says what they have proved
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.scenarios
 
 chaos: ## 200 bookings while services die and webhooks misbehave (SEED=n repeats a day, BUDGET=seconds)
 	@$(BOOTSTRAP) --dev

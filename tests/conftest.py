@@ -14,8 +14,12 @@ from deploy.embedded.stack import Stack
 from deploy.embedded.valkey import Valkey, find_valkey
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
+from tests.scenarios import watch
+from tests.scenarios.watch import pytest_itemcollected, pytest_sessionfinish
 from tests.surroundings import ROOM_FOR_CROWDS, STACK_ENV, clean_environment
 from tests.system import System
+
+__all__ = ["pytest_itemcollected", "pytest_sessionfinish"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -146,3 +150,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if told:
         terminalreporter.section("figures")
         terminalreporter.write_line("\n".join(told))
+    watch.show(terminalreporter)

@@ -38,6 +38,7 @@ from shared.problems import Problem
 from shared.settings import SharedSettings
 from tests.architecture.crash_points import crash_places
 from tests.architecture.source import ROOT
+from tests.scenarios import page as failure_modes
 
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -187,6 +188,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "crash-points": crash_points_table,
     "saga": saga_table,
+    **failure_modes.tables(table),
 }
 
 

@@ -1,0 +1,62 @@
+"""The page of failure modes, rendered from the list, the docstrings and the last full run that was written down."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from tests.scenarios.catalogue import FOLDER, Scenario, catalogue, groups
+from tests.scenarios.claims import claims
+
+LAST_RUN = FOLDER / "last_run.json"
+_FROM_THE_PAGE = "../../"
+
+Row = tuple[str, ...]
+
+
+def last_run() -> dict[str, Any]:
+    """Return the committed results: when, of which commit, and how each scenario ended."""
+    found: dict[str, Any] = json.loads(LAST_RUN.read_text())
+    return found
+
+
+def last_run_line() -> str:
+    """Say of which run the last column tells."""
+    run = last_run()
+    if not run["commit"]:
+        return "No full run has been written down yet.\n"
+    return f"The last full run that was written down: {run['date']}, commit `{run['commit']}`.\n"
+
+
+def rows(group: str) -> list[Row]:
+    """Return a line for each scenario of a group."""
+    return [_row(scenario) for scenario in catalogue().values() if scenario.group == group]
+
+
+def _row(scenario: Scenario) -> Row:
+    files = ", ".join(f"[{path.rpartition('/')[2]}]({_FROM_THE_PAGE}{path})" for path in _tests()[scenario.id])
+    result = last_run()["results"].get(scenario.id, "")
+    return f"`{scenario.id}`", scenario.kind, scenario.area.title, scenario.what, scenario.holds, files, result
+
+
+@cache
+def _tests() -> dict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for claim in claims():
+        for scenario_id in claim.ids:
+            if claim.path not in found[scenario_id]:
+                found[scenario_id].append(claim.path)
+    return found
+
+
+HEADS = ("id", "kind", "promise of", "what happens", "what holds", "tests", "last result")
+
+
+def tables(table: Callable[[Row, list[Row]], str]) -> dict[str, Callable[[], str]]:
+    """Return what renders each block of the page, by the block's name; `table` makes Markdown of heads and rows."""
+    blocks: dict[str, Callable[[], str]] = {
+        f"failure-modes.{group}": lambda group=group: table(HEADS, rows(group))  # type: ignore[misc]
+        for group in groups()
+    }
+    return blocks | {"failure-modes.last-run": last_run_line}
