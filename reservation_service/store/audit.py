@@ -1,10 +1,25 @@
-"""The invariants of seats and statuses, as queries that return what violates them: nothing, ever."""
+"""The invariants of seats and statuses, as queries that return what violates them: nothing, ever.
 
-from reservation_service.states import CONVERTED, LEGAL_MOVES
+Each query may be run on a living database: it finds nothing that is merely on its way. Each reads a table once or
+follows an index, so the cost grows with the rows; `docs/explanation/invariants.md` says how it was measured.
+"""
+
+from reservation_service.states import CONVERTED, LEGAL_MOVES, PINNED, BookingStatus, ReleasedBy
+from reservation_service.store.slots import HOLD_ROUTE
+from shared.columns import is_one_of
 from shared.invariants import Invariant
 
 _LEGAL_EDGES = ", ".join(f"('{source}', '{target}')" for source, targets in LEGAL_MOVES.items() for target in targets)
-_CONVERTED = ", ".join(f"'{status}'" for status in sorted(CONVERTED))
+# A booking that waits for an operator still has its seats: only a move away from there lets go of them.
+_KEEPING = PINNED | {BookingStatus.NEEDS_ATTENTION}
+_GAVE_BACK = f"{is_one_of('from_status', sorted(_KEEPING))} AND NOT {is_one_of('to_status', sorted(_KEEPING))}"
+_TOOK_AGAIN = f"NOT {is_one_of('from_status', sorted(_KEEPING))} AND {is_one_of('to_status', sorted(_KEEPING))}"
+_OVER = is_one_of("old.status", (BookingStatus.EXPIRED, BookingStatus.FAILED, BookingStatus.RELEASED))
+# Who judged a hold in time may still have had to wait for locks, at most this long, before it was written down.
+_WAITED_FOR_LOCKS = "interval '5 seconds'"
+# The longest that a wall clock was ever turned back at once is an hour; this leaves room for the unusual.
+_TURNED_BACK = "interval '3 hours'"
+
 
 INVARIANTS = (
     Invariant(
@@ -23,12 +38,24 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        "I3",
+        "a booking's seats went back exactly once when it let go of them, and never while it keeps them",
+        f"""
+        SELECT r.id FROM reservations AS r
+        LEFT JOIN (SELECT reservation_id, count(*) FILTER (WHERE {_GAVE_BACK}) - count(*) FILTER (WHERE {_TOOK_AGAIN}) AS times
+                   FROM reservation_events GROUP BY 1) AS back ON back.reservation_id = r.id
+        WHERE coalesce(back.times, 0) <> (NOT r.seats_pinned)::int
+        """,  # noqa: S608  built from our own enumerations
+    ),
+    Invariant(
         "I4",
         "a booking has at most one live saga, and a pending booking has one",
         """
-        SELECT r.id FROM reservations AS r
-        WHERE r.status = 'pending' AND NOT EXISTS (
-            SELECT FROM sagas AS s WHERE s.reservation_id = r.id AND s.status IN ('running', 'waiting', 'unwinding'))
+        SELECT coalesce(r.id, s.reservation_id)
+        FROM (SELECT id FROM reservations WHERE status = 'pending') AS r
+        FULL JOIN (SELECT reservation_id, count(*) AS sagas FROM sagas
+                   WHERE status IN ('running', 'waiting', 'unwinding') GROUP BY 1) AS s ON s.reservation_id = r.id
+        WHERE s.sagas IS NULL OR s.sagas > 1
         """,
     ),
     Invariant(
@@ -60,33 +87,74 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "I21",
-        "a renewed hold's predecessor is over",
+        "I20",
+        "a key stands once for one request of its own caller",
         """
-        SELECT old.id FROM reservations AS new JOIN reservations AS old ON old.id = new.supersedes
-        WHERE old.seats_pinned
+        SELECT i.key FROM idempotency AS i LEFT JOIN reservations AS r ON r.id = i.hold_id
+        WHERE r.id IS NULL OR r.caller <> i.caller OR length(i.fingerprint) = 0
+        UNION ALL
+        SELECT key FROM idempotency GROUP BY caller, route, key HAVING count(*) > 1
         """,
     ),
     Invariant(
-        "I22",
-        "statuses moved along legal edges only",
+        "I21",
+        "a key has one hold at a time: it shows the newest one, and the one before it had ended, and was not given back"
+        " by its guest",
         f"""
-        SELECT reservation_id AS id FROM reservation_events
-        WHERE (from_status, to_status) NOT IN ({_LEGAL_EDGES})
+        SELECT old.id FROM reservations AS new JOIN reservations AS old ON old.id = new.supersedes
+        WHERE old.seats_pinned OR NOT {_OVER} OR old.released_by = '{ReleasedBy.GUEST}' OR old.caller <> new.caller
+           OR new.id = old.id
         UNION ALL
-        SELECT r.id FROM reservations AS r WHERE r.status <> coalesce(
-            (SELECT e.to_status FROM reservation_events AS e WHERE e.reservation_id = r.id ORDER BY e.id DESC LIMIT 1),
-            'held')
+        SELECT supersedes FROM reservations WHERE supersedes IS NOT NULL GROUP BY 1 HAVING count(*) > 1
+        UNION ALL
+        SELECT old.id FROM reservations AS new JOIN idempotency AS i ON i.hold_id = new.supersedes
+        JOIN reservations AS old ON old.id = new.supersedes WHERE i.route = '{HOLD_ROUTE}'
+        """,  # noqa: S608  built from our own words
+    ),
+    Invariant(
+        "I22",
+        "statuses moved along legal edges only, each from where the one before it led, and the last one is the row's",
+        f"""
+        SELECT reservation_id FROM
+            (SELECT reservation_id, from_status, to_status, lag(to_status, 1, 'held') OVER life AS before
+             FROM reservation_events WINDOW life AS (PARTITION BY reservation_id ORDER BY id)) AS moves
+        WHERE from_status <> before OR (from_status, to_status) NOT IN ({_LEGAL_EDGES})
+        UNION ALL
+        SELECT r.id FROM reservations AS r LEFT JOIN
+            (SELECT DISTINCT ON (reservation_id) reservation_id, to_status
+             FROM reservation_events ORDER BY reservation_id, id DESC) AS last ON last.reservation_id = r.id
+        WHERE r.status <> coalesce(last.to_status, 'held')
         """,  # noqa: S608  built from our own enumerations
     ),
     Invariant(
         "I23",
-        "every converted booking was converted before its hold expired",
+        "every converted booking was converted before its hold expired, and no hold was expired before its time",
         f"""
-        SELECT r.id FROM reservations AS r WHERE r.status IN ({_CONVERTED}) AND EXISTS (
-            SELECT FROM reservation_events AS e
-            WHERE e.reservation_id = r.id AND e.from_status = 'held' AND e.to_status = 'pending'
-              AND e.created_at > r.expires_at + interval '1 second')
+        SELECT r.id FROM reservations AS r JOIN reservation_events AS e ON e.reservation_id = r.id
+        WHERE e.from_status = 'held'
+          AND ((e.to_status = 'pending' AND {is_one_of("r.status", sorted(CONVERTED))}
+                AND e.created_at > r.expires_at + {_WAITED_FOR_LOCKS})
+            OR (e.to_status = 'expired' AND e.created_at < r.expires_at))
         """,  # noqa: S608  built from our own enumerations
+    ),
+    Invariant(
+        "I24",
+        "every booking has an owner, and an id that nobody can guess",
+        """
+        SELECT id FROM reservations WHERE caller IS NULL OR caller = '' OR substr(id::text, 15, 1) <> '7'
+        """,
+    ),
+    Invariant(
+        "I28",
+        "every time zone is one that the clock knows, and a slot's local time there is its instant again",
+        f"""
+        SELECT id FROM experiences WHERE NOT pg_input_is_valid('2000-01-01 00:00 ' || time_zone, 'timestamptz')
+        UNION ALL
+        SELECT s.id FROM time_slots AS s JOIN experiences AS e ON e.id = s.experience_id
+        WHERE NOT isfinite(s.starts_at) OR NOT isfinite(s.ends_at)
+           OR CASE WHEN pg_input_is_valid('2000-01-01 00:00 ' || e.time_zone, 'timestamptz')
+                   THEN abs(extract(epoch FROM s.starts_at AT TIME ZONE e.time_zone AT TIME ZONE e.time_zone - s.starts_at))
+                        > extract(epoch FROM {_TURNED_BACK}) END
+        """,  # noqa: S608  built from our own words
     ),
 )
