@@ -12,6 +12,7 @@ from deploy.embedded.databases import migrate
 from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
 from deploy.embedded.valkey import Valkey, find_valkey
+from tests.audited import violated
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
 from tests.scenarios import watch
@@ -48,8 +49,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
+def _template_of(service: str) -> str:
+    return f"template_{service}"
+
+
 def _migrated_template(postgres: Postgres, service: str) -> str:
-    name = f"template_{service}"
+    name = _template_of(service)
     postgres.create_database(name)
     migrate({service: postgres.url(name)})
     return name
@@ -67,23 +72,27 @@ def payment_template(postgres: Postgres) -> str:
     return _migrated_template(postgres, "payment")
 
 
-def _clone(postgres: Postgres, template: str) -> Iterator[str]:
+def _clone(request: pytest.FixtureRequest, postgres: Postgres, service: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    postgres.create_database(name, template=template)
+    postgres.create_database(name, template=_template_of(service))
     yield postgres.url(name)
+    if request.node.get_closest_marker("plants_violations") is None:
+        assert violated(postgres.dsn(name), service) == {}, "the database is not as the audit wants it"
     postgres.drop_database(name)
 
 
 @pytest.fixture
-def reservation_database_url(postgres: Postgres, reservation_template: str) -> Iterator[str]:
-    """A fresh, migrated database of reservation_service, gone after the test."""
-    yield from _clone(postgres, reservation_template)
+def reservation_database_url(
+    request: pytest.FixtureRequest, postgres: Postgres, reservation_template: str
+) -> Iterator[str]:
+    """A fresh, migrated database of reservation_service, audited and gone after the test."""
+    yield from _clone(request, postgres, "reservation")
 
 
 @pytest.fixture
-def payment_database_url(postgres: Postgres, payment_template: str) -> Iterator[str]:
-    """A fresh, migrated database of payment_service, gone after the test."""
-    yield from _clone(postgres, payment_template)
+def payment_database_url(request: pytest.FixtureRequest, postgres: Postgres, payment_template: str) -> Iterator[str]:
+    """A fresh, migrated database of payment_service, audited and gone after the test."""
+    yield from _clone(request, postgres, "payment")
 
 
 @pytest.fixture(scope="session")

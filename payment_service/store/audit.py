@@ -15,7 +15,7 @@ from shared.database import Connection
 from shared.invariants import Invariant
 
 STUCK_AFTER_MINUTES = 15
-
+LEASE_AT_MOST_MINUTES = 10
 
 _VOID = ", ".join(f"'{status}'" for status in sorted(REFUND_WITHOUT_EFFECT))
 
@@ -70,8 +70,9 @@ INVARIANTS = (
     ),
     Invariant(
         "events-not-lost",
-        "A stored event is due, or it is processed, ignored or dead; the latter two with a reason",
+        "A stored event is due, or it is processed, ignored or dead; then it says when, and the latter two say why",
         """SELECT id::text FROM webhook_events WHERE (due_at IS NOT NULL) <> (status = 'received')
+           OR (processed_at IS NOT NULL) <> (status <> 'received')
            OR (status IN ('ignored', 'dead') AND reason IS NULL)""",
     ),
     Invariant(
@@ -79,6 +80,22 @@ INVARIANTS = (
         "An event that is due is claimed before long",
         f"""SELECT id::text FROM webhook_events WHERE due_at < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'
             AND coalesce(lease_until, due_at) < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'""",  # noqa: S608
+    ),
+    Invariant(
+        "one-row-per-object",
+        "An object at Stripe is the object of one row, so that its news has one effect",
+        """SELECT intent_id FROM payments WHERE intent_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1
+           UNION ALL
+           SELECT stripe_refund_id FROM refunds WHERE stripe_refund_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1""",
+    ),
+    Invariant(
+        "leases-end",
+        "What is leased is unfinished, and the lease ends before long",
+        " UNION ALL ".join(
+            f"""SELECT id::text FROM {table} WHERE lease_until IS NOT NULL
+                AND (due_at IS NULL OR lease_until > clock_timestamp() + interval '{LEASE_AT_MOST_MINUTES} minutes')"""  # noqa: S608
+            for table in ("webhook_events", "outbox")
+        ),
     ),
     Invariant(
         "no-contradiction",

@@ -7,6 +7,7 @@ from deploy.embedded.postgres import Postgres
 from tests.answers import answered, eventually, refused
 from tests.builders import a_customer, a_hold, a_key, a_slot, free_seats
 from tests.doubles.stripe_sandbox import Stripe
+from tests.scenarios import fired
 from tests.system import SERVICES, System
 
 
@@ -14,6 +15,7 @@ from tests.system import SERVICES, System
 def killed(postgres: Postgres) -> Iterator[None]:
     """Kill the database server as a crash would, and start it again after the block."""
     postgres.kill()
+    fired("P01", 1)
     try:
         yield
     finally:

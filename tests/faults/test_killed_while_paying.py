@@ -10,6 +10,7 @@ from tests.answers import answered
 from tests.builders import Guest, a_customer, a_hold, a_slot, awaiting_payment, free_seats
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import tell
+from tests.scenarios import fired
 from tests.system import RECOVERY_S, Service, System
 
 
@@ -39,6 +40,8 @@ def test_killed_before_the_card_is_confirmed(system: System, stripe: Stripe, vic
     system.heal(*victims)
     assert_booked_once(system, stripe, guest, hold)
     assert free_seats(system, slot) == 0
+    fired("C08", len(victims))
+    fired("C17", len(victims))
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,4 @@ def test_killed_between_authorisation_and_capture(system: System, stripe: Stripe
     assert stripe.statuses_of(hold["id"]) == ["succeeded" if point.endswith(".after") else "requires_capture"]
     system.heal(victim)
     assert_booked_once(system, stripe, guest, hold)
+    fired("C08", 1)

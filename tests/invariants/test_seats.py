@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from reservation_service.booking.expiry import release_expired
 from tests.answers import answered
 from tests.reservation.box_office import BoxOffice
+from tests.scenarios import fired
 
 
 async def test_a_crowd_gets_exactly_the_seats_there_are(office: BoxOffice) -> None:
@@ -18,6 +19,7 @@ async def test_a_crowd_gets_exactly_the_seats_there_are(office: BoxOffice) -> No
     answers = await asyncio.gather(*(office.customer().hold(offer) for _ in range(40)))
     assert Counter(answer.status_code for answer in answers) == {201: 7, 409: 33}
     assert await office.free(offer) == 0
+    fired("K01", len(answers) - 7)
 
 
 async def test_a_party_that_does_not_fit_takes_no_seat(office: BoxOffice) -> None:

@@ -11,7 +11,7 @@ from tests.system import System
 
 
 def test_the_same_key_replays_the_hold_byte_for_byte(system: System) -> None:
-    """C02, V12: the same call again is the first answer again, whatever the spacing and the order of its body."""
+    """I20, V12: the same call again is the first answer again, whatever the spacing and the order of its body."""
     guest, slot, key = a_guest(system), a_slot(system, capacity=3), a_key()
     first = guest.hold(slot, 2, key=key)
     answered(first, 201)
@@ -69,7 +69,7 @@ def test_an_expired_hold_is_renewed_by_the_same_key(system: System) -> None:
 
 
 def test_seats_that_ran_out_are_sold_at_once(system: System) -> None:
-    """T10: nobody waits for the sweeper: the next guest takes the seats in the moment they are due."""
+    """I2: nobody waits for the sweeper: the next guest takes the seats in the moment they are due."""
     slot = a_slot(system, capacity=1)
     slow, quick = a_guest(system), a_guest(system)
     a_hold(slow, slot, ttl_seconds=1)

@@ -22,7 +22,7 @@ from reservation_service.app import create_app
 from reservation_service.booking.expiry import release_expired
 from reservation_service.settings import ReservationSettings
 from reservation_service.store.audit import INVARIANTS
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.invariants import check_all
 from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE, PaymentEvent
 from shared.signing import InternalSigner
@@ -213,11 +213,11 @@ class BoxOffice:
 
 
 @asynccontextmanager
-async def open_box_office(database_url: str, **changed: Any) -> AsyncIterator[BoxOffice]:
+async def open_box_office(database_url: str, *, clock: Clock | None = None, **changed: Any) -> AsyncIterator[BoxOffice]:
     """Run the service with its lifespan, as uvicorn would, on a scripted payment_service that checks signatures."""
     payments = ScriptedPayments(InternalSigner(KEYS, tag=TO_PAYMENT_SERVICE, clock=SystemClock()))
     settings = settings_for(database_url, **changed)
-    app = create_app(settings, payments_transport=payments.transport, environment={})
+    app = create_app(settings, clock=clock, payments_transport=payments.transport, environment={})
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as http:

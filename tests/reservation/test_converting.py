@@ -12,6 +12,7 @@ from shared.payment_contract import PaymentStatus
 from tests.answers import answered, refused
 from tests.doubles import scripted_payments as acts
 from tests.reservation.box_office import BoxOffice, Customer
+from tests.scenarios import fired
 
 
 async def a_hold(office: BoxOffice, **terms: Any) -> tuple[Customer, str]:
@@ -132,6 +133,7 @@ async def test_many_converts_at_once(office: BoxOffice) -> None:
     answers = await asyncio.gather(*(guest.convert(hold_id, key=f"c-{n}-{hold_id}") for n in range(12)))
     assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 11}
     assert len(office.payments.of(UUID(hold_id))) == 1
+    fired("K03", len(answers) - 1)
 
 
 async def test_the_key_only_detects_another_body(office: BoxOffice) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -178,6 +178,19 @@ async def test_a_key_is_needed_once(office: BoxOffice) -> None:
     refused(await hold_with_keys(office, offer), 400, "IDEMPOTENCY_KEY_MISSING")
     refused(await hold_with_keys(office, offer, b"a", b"b"), 400, "IDEMPOTENCY_KEY_INVALID")
     assert (await hold_with_keys(office, offer, b"a")).status_code == 201
+
+
+async def test_a_forgotten_key_is_a_new_request(office: BoxOffice) -> None:
+    """V13, I21: a key that is no longer kept makes another hold; the one that it once made stays as it is."""
+    offer, guest = await office.offer(), office.customer()
+    once = answered(await guest.hold(offer, 2, key="k"), 201)
+    await office.sql("DELETE FROM idempotency WHERE hold_id = :id", id=UUID(once["id"]))
+    again = await guest.hold(offer, 2, key="k")
+    assert "idempotent-replayed" not in again.headers
+    new = answered(again, 201)
+    assert (new["id"] != once["id"], new["supersedes"]) == (True, None)
+    assert answered(await guest.see_hold(once["id"])) == once
+    assert await office.free(offer) == 6
 
 
 @pytest.mark.parametrize("grouped", [True, False])

@@ -11,6 +11,7 @@ from reservation_service.flags import SMART_IDEMPOTENCY
 from shared.flags import Override
 from tests.answers import answered, refused
 from tests.reservation.box_office import BoxOffice, Customer, Offer
+from tests.scenarios import fired
 
 
 async def held(customer: Customer, offer: Offer, seats: int = 1, **more: Any) -> str:
@@ -37,7 +38,7 @@ async def test_a_hold_takes_its_seats_and_shows_its_price(office: BoxOffice) -> 
 
 
 async def test_the_same_call_again_is_answered_byte_for_byte(office: BoxOffice) -> None:
-    """I20, C02, V12: a replay shows the hold as it was made, whatever happened since, whatever the JSON's spacing."""
+    """I20, V12: a replay shows the hold as it was made, whatever happened since, whatever the JSON's spacing."""
     offer, guest = await office.offer(), office.customer()
     first = await guest.hold(offer, 2, key="k", metadata={"z": "1", "a": "2"})
     hold_id = answered(first, 201)["id"]
@@ -163,6 +164,7 @@ async def test_expired_seats_are_free_before_any_sweeper_comes(office: BoxOffice
     assert await office.status(lapsed) == "expired"
     refused(await late.convert(lapsed), 410, "HOLD_EXPIRED")
     refused(await late.extend(lapsed), 410, "HOLD_EXPIRED")
+    fired("T10", 1)
 
 
 async def test_a_renewal_of_a_full_slot_is_refused_and_can_heal(office: BoxOffice) -> None:
@@ -194,6 +196,7 @@ async def test_a_hundred_of_the_same_call_make_one_hold(office: BoxOffice) -> No
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
     assert await office.free(offer) == 98
+    fired("K02", sum("idempotent-replayed" in answer.headers for answer in answers))
 
 
 async def test_a_hundred_renewals_make_one_hold(office: BoxOffice) -> None:
@@ -207,6 +210,7 @@ async def test_a_hundred_renewals_make_one_hold(office: BoxOffice) -> None:
     assert sum("idempotency-renewed" in answer.headers for answer in answers) == 1
     assert await office.free(offer) == 1
     assert first.encode() in body
+    fired("K02", len(answers) - 1)
 
 
 async def test_two_hundred_guests_and_twenty_seats(office: BoxOffice) -> None:
@@ -218,6 +222,7 @@ async def test_two_hundred_guests_and_twenty_seats(office: BoxOffice) -> None:
         if answer.status_code == 409:
             refused(answer, 409, "SLOT_UNAVAILABLE")
     assert await office.free(offer) == 0
+    fired("K01", len(answers) - 20)
 
 
 async def test_a_customer_keeps_few_holds(office: BoxOffice) -> None:

@@ -11,6 +11,7 @@ from shared.database import Database, DatabaseAway
 from tests.doubles import scripted_payments as acts
 from tests.reservation.residue import assert_whole
 from tests.reservation.saga_bench import Bench, Story
+from tests.scenarios import fired
 
 
 class Freezer:
@@ -99,6 +100,7 @@ async def test_converting_twice_at_once_starts_one_saga(bench: Bench) -> None:
     await engines[1].drain(10)
     await bench.run_to_rest(story)
     await assert_whole(bench, story, "confirmed", saga="completed")
+    fired("K03", len(booked) - 1)
 
 
 async def test_a_reference_that_exists_is_drawn_again(bench: Bench) -> None:
@@ -136,7 +138,7 @@ async def test_a_step_of_a_newer_release_is_left_to_it(bench: Bench) -> None:
 
 
 async def test_an_engine_takes_no_more_than_it_has_room_for(bench: Bench) -> None:
-    """P05: with a batch of two, five due sagas take three looks; nobody is forgotten."""
+    """I16: with a batch of two, five due sagas take three looks; nobody is forgotten."""
     stories = [await bench.story() for _ in range(5)]
     bench.payments.always("create", acts.BUSY)
     await asyncio.gather(*(bench.convert(story) for story in stories))
@@ -177,8 +179,10 @@ async def test_weather_in_the_database_loses_no_saga(bench: Bench) -> None:
 
     bench.payments.before = cut
     await bench.convert(story)
+    cuts = int(bench.payments.before is None)
     await bench.run_to_rest(story)
     await assert_whole(bench, story, "confirmed", saga="completed")
+    fired("P01", cuts)
 
 
 async def _cut_all_connections(database: Database) -> None:

@@ -27,14 +27,14 @@ class Coverage:
         """Return the demanded ids that this run has not proved."""
         return [name for name, scenario in catalogue().items() if scenario.required and name not in self.covered]
 
-    def lines(self) -> list[str]:
-        """Say for each area how much of it is covered, and what is missing where it is demanded."""
-        return [self._line(area.title, ids) for area, ids in by_area(catalogue()).items()]
+    def lines(self, *, name_missing: bool) -> list[str]:
+        """Say for each area how much of it is covered, and name what is missing where it is demanded."""
+        return [self._line(area.title, ids, name_missing) for area, ids in by_area(catalogue()).items()]
 
-    def _line(self, title: str, ids: list[str]) -> str:
+    def _line(self, title: str, ids: list[str], name_missing: bool) -> str:
         missing = [name for name in ids if name not in self.covered]
-        demanded = [name for name in missing if catalogue()[name].required]
         covered = f"{title}: covered {len(ids) - len(missing)}/{len(ids)}"
+        demanded = [name for name in missing if name_missing and catalogue()[name].required]
         return f"{covered} (missing: {', '.join(demanded)})" if demanded else covered
 
 

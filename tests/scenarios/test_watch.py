@@ -55,10 +55,11 @@ def test_what_is_missing_is_named() -> None:
     """Each area has its line; what is demanded and missing is named, what is not demanded yet is only counted."""
     everything = covered_by([Outcome((name,), passed=True, printed=f"\nscenario: {name} 1\n") for name in catalogue()])
     assert everything.missing() == []
-    assert all("missing" not in line for line in everything.lines())
+    assert all("missing" not in line for line in everything.lines(name_missing=True))
     nothing = covered_by([])
     assert nothing.missing() == [name for name, scenario in catalogue().items() if scenario.required]
-    assert "K01" in next(line for line in nothing.lines() if line.startswith("seats: covered 0/"))
+    assert "K01" in next(line for line in nothing.lines(name_missing=True) if line.startswith("seats: covered 0/"))
+    assert all("missing" not in line for line in nothing.lines(name_missing=False))
 
 
 def test_a_fault_that_never_came_fails_its_test() -> None:

@@ -46,8 +46,9 @@ def show(reporter: pytest.TerminalReporter) -> None:
     if not coverage.covered and not coverage.failed:
         return
     reporter.section("scenarios")
-    reporter.write_line("\n".join(coverage.lines()))
-    if is_full(reporter.config) and coverage.missing():
+    full = is_full(reporter.config)
+    reporter.write_line("\n".join(coverage.lines(name_missing=full)))
+    if full and coverage.missing():
         reporter.write_line(f"this full run has not proved: {', '.join(coverage.missing())}", red=True)
 
 

@@ -11,6 +11,7 @@ from deploy.embedded.ports import free_port
 from shared import crashpoints
 from shared.database import Conflict, Database, DatabaseAway, is_weather, sqlstate
 from tests.doubles.fault_proxy import BLACK_HOLE, RESET, FaultProxy
+from tests.scenarios import fired
 
 
 class Died(Exception):
@@ -80,27 +81,49 @@ async def test_somebody_was_faster(counters: Database) -> None:
     assert await names(counters) == {"one"}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT pg_terminate_backend(pg_backend_pid())",
-        "SET LOCAL statement_timeout = 20; SELECT pg_sleep(5)",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53300'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '55P03'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57P03'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '58030'; END $$",
-        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '08006'; END $$",
-    ],
-    ids=lambda statement: statement[-30:],
-)
+_WEATHER = {
+    "SELECT pg_terminate_backend(pg_backend_pid())": "P01",
+    "SET LOCAL statement_timeout = 20; SELECT pg_sleep(5)": "P08",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$": "P04",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$": "P03",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53300'; END $$": "P05",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '55P03'; END $$": "P10",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '57P03'; END $$": "P01",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '58030'; END $$": "P07",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '08006'; END $$": "P01",
+}
+
+
+@pytest.mark.parametrize("statement", _WEATHER, ids=lambda statement: statement[-30:])
 async def test_weather_passes(counters: Database, statement: str) -> None:
-    """P01, P04, P07: connections, shutdown, timeouts, deadlocks, full disks: DatabaseAway, and the next one works."""
+    """P01, P03..P05, P07, P08, P10: connections, shutdown, timeouts, deadlocks, full disks: DatabaseAway, then it works."""
     with pytest.raises(DatabaseAway):
         await run(counters, *statement.split("; ") if "SET LOCAL" in statement else [statement])
+    fired(_WEATHER[statement], 1)
     await add(counters, "next")
     assert await names(counters) == {"next"}
+
+
+async def test_a_deadlock_costs_one_of_the_two(counters: Database) -> None:
+    """P03: two transactions lock two rows crosswise: one is told to come again, the other one commits."""
+    await add(counters, "one")
+    await add(counters, "two")
+    first_locked = asyncio.Barrier(2)
+
+    async def lock(*names_in_order: str) -> bool:
+        try:
+            async with counters.transaction("test") as tx:
+                await tx.execute(text("SET LOCAL deadlock_timeout = 50"))
+                for name in names_in_order:
+                    await tx.execute(text("UPDATE counters SET n = n + 1 WHERE name = :name"), {"name": name})
+                    await asyncio.wait_for(first_locked.wait(), 5) if name == names_in_order[0] else None
+        except DatabaseAway:
+            return False
+        return True
+
+    ended = await asyncio.gather(lock("one", "two"), lock("two", "one"))
+    fired("P03", ended.count(False))
+    assert sorted(ended) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +151,7 @@ async def test_a_lock_is_waited_for_only_so_long(counters: Database) -> None:
         await tx.execute(text("SELECT * FROM counters FOR UPDATE"))
         with pytest.raises(DatabaseAway):
             await run(counters, "SET LOCAL lock_timeout = 50", "UPDATE counters SET n = 2")
+    fired("P10", 1)
 
 
 async def test_nobody_is_there() -> None:
@@ -137,6 +161,7 @@ async def test_nobody_is_there() -> None:
         with pytest.raises(DatabaseAway):
             await attempt
     await away.close()
+    fired("P01", 4)
 
 
 async def test_a_ping_has_a_deadline(counters: Database) -> None:
@@ -153,6 +178,7 @@ async def test_a_ping_has_a_deadline(counters: Database) -> None:
                 with pytest.raises(DatabaseAway):
                     await database.ping(timeout_s=0.2)
         await database.close()
+        fired("P08", proxy.fired)
 
 
 async def test_a_full_pool_is_weather_and_waiting_is_seen(counters: Database) -> None:
@@ -167,10 +193,11 @@ async def test_a_full_pool_is_weather_and_waiting_is_seen(counters: Database) ->
     assert [type(one) for one in ended] == [DatabaseAway] * 3
     assert counters.pool_state()["waiting"] == 0
     assert await names(counters) == set()
+    fired("P05", len(ended))
 
 
 async def test_a_cancelled_wait_is_not_counted_for_ever(counters: Database) -> None:
-    """P05: a caller who leaves while waiting is no longer waiting."""
+    """A caller who leaves while waiting is no longer waiting."""
     async with counters.reading(), counters.reading():
         waiting = asyncio.create_task(names(counters))
         await asyncio.sleep(0.02)

@@ -20,6 +20,7 @@ from shared.due_rows import (
     put_back,
     still_mine,
 )
+from tests.scenarios import fired
 
 JOBS = Table("jobs", MetaData(), Column("id", Uuid, primary_key=True), Column("note", Text), *due_columns())
 LEASE_S = 30.0
@@ -139,6 +140,7 @@ async def test_two_workers_share_the_work(queue: Database) -> None:
 
     await asyncio.gather(worker(), worker())
     assert sorted(taken) == sorted(ids)
+    fired("K08", len(taken) // 7)
 
 
 async def test_a_row_that_is_looked_at_is_passed_over(queue: Database) -> None:

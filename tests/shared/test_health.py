@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from shared.health import Health, health_router
+from tests.scenarios import fired
 
 
 class Part:
@@ -73,6 +74,8 @@ async def test_what_is_required_and_what_is_not(
     assert await probe(http, "/livez") == (200, "alive")
     database.down = cache.down = False
     assert await probe(http, "/readyz") == (200, "ready")
+    fired("P01", 1)
+    fired("R01", 1)
 
 
 async def test_a_process_that_drains_gets_no_more(http: httpx.AsyncClient, health: Health) -> None:

@@ -12,6 +12,7 @@ from deploy.embedded.ports import free_port
 from deploy.embedded.postgres import Postgres
 from shared.database import Database, DatabaseAway
 from shared.migrations import SchemaOutdated, head, require_current, upgrade
+from tests.scenarios import fired
 
 PACKAGE = "reservation_service.store.migrations"
 
@@ -71,6 +72,7 @@ async def test_a_database_that_is_away_is_weather() -> None:
     """P01: nothing listens: DatabaseAway, not a stack of the driver's."""
     with pytest.raises(DatabaseAway):
         await require_current(f"postgresql+asyncpg://u:p@127.0.0.1:{free_port()}/x", PACKAGE)
+    fired("P01", 1)
 
 
 def test_a_package_without_migrations_is_no_package_of_ours() -> None:

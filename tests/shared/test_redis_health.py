@@ -7,6 +7,7 @@ import pytest
 
 from deploy.embedded.ports import free_port
 from shared.redis_health import redis_check
+from tests.scenarios import fired
 
 
 async def test_a_redis_that_is_there(redis_url: str) -> None:
@@ -25,6 +26,7 @@ async def test_nobody_listens() -> None:
     """R01: away is told at once."""
     with pytest.raises(Exception, match="onnect"):
         await redis_check(f"redis://127.0.0.1:{free_port()}")["redis"]()
+    fired("R01", 1)
 
 
 async def test_a_silent_redis_costs_a_quarter_of_a_second() -> None:
@@ -41,3 +43,4 @@ async def test_a_silent_redis_costs_a_quarter_of_a_second() -> None:
         await check()
     assert time.monotonic() - started < 1
     server.close()
+    fired("R02", 1)

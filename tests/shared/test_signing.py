@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from shared.clock import SystemClock
 from shared.problems import InternalSignatureInvalid
 from shared.signing import LIFETIME_S, InternalSigner
+from tests.scenarios import fired
 from tests.shared.conftest import StoppedClock
 
 OLD, NEW = ("old", SecretStr("old-secret")), ("new", SecretStr("new-secret"))
@@ -146,6 +147,7 @@ def test_only_a_fresh_signature_is_believed(off_s: float) -> None:
     clock = StoppedClock(datetime.now(UTC) + timedelta(seconds=off_s))
     with pytest.raises(InternalSignatureInvalid):
         sent(signer(clock=clock)).believed_by(signer())
+    fired("T05", 1)
 
 
 def test_it_is_the_standard_s_signature() -> None:

@@ -42,7 +42,7 @@ def ticker(
 
 
 async def test_a_full_batch_is_followed_at_once() -> None:
-    """T10: full batches run back to back, then the interval begins."""
+    """Full batches run back to back, then the interval begins."""
     work = Work(10, 10, 3)
     running = ticker(work.run_once)
     running.start()
