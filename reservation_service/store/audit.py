@@ -115,15 +115,13 @@ INVARIANTS = (
         "I22",
         "statuses moved along legal edges only, each from where the one before it led, and the last one is the row's",
         f"""
-        SELECT reservation_id FROM
-            (SELECT reservation_id, from_status, to_status, lag(to_status, 1, 'held') OVER life AS before
-             FROM reservation_events WINDOW life AS (PARTITION BY reservation_id ORDER BY id)) AS moves
-        WHERE from_status <> before OR (from_status, to_status) NOT IN ({_LEGAL_EDGES})
-        UNION ALL
         SELECT r.id FROM reservations AS r LEFT JOIN
-            (SELECT DISTINCT ON (reservation_id) reservation_id, to_status
-             FROM reservation_events ORDER BY reservation_id, id DESC) AS last ON last.reservation_id = r.id
-        WHERE r.status <> coalesce(last.to_status, 'held')
+            (SELECT reservation_id, from_status, to_status, lag(to_status, 1, 'held') OVER life AS before,
+                    lead(id) OVER life IS NULL AS last
+             FROM reservation_events WINDOW life AS (PARTITION BY reservation_id ORDER BY id)) AS move
+          ON move.reservation_id = r.id
+        WHERE from_status <> before OR (from_status, to_status) NOT IN ({_LEGAL_EDGES})
+           OR r.status <> coalesce(to_status, 'held') AND last IS NOT FALSE
         """,  # noqa: S608  built from our own enumerations
     ),
     Invariant(

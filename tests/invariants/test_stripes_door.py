@@ -9,6 +9,7 @@ from shared.payment_contract import Outcome
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer
 from tests.payment.till import Till
+from tests.scenarios import fired
 
 
 def an_event(event_id: str) -> dict[str, Any]:
@@ -35,6 +36,7 @@ async def test_an_event_that_was_not_stored_is_not_acknowledged(till: Till, monk
     crashpoints.arm(None)
     assert await till.event_rows() == []
     assert answered(await till.deliver(an_event("evt_lost"))) == {"received": True, "duplicate": False}
+    fired("W12", 1)
 
 
 async def test_an_event_that_comes_twice_is_stored_once(till: Till) -> None:
@@ -57,3 +59,4 @@ async def test_a_call_whose_answer_is_lost_may_have_happened(till: Till) -> None
     assert answer.payment is not None
     assert answer.payment.client_secret
     assert len(await till.intents_of(order.reservation_id)) == 1
+    fired("S01", till.line.met)

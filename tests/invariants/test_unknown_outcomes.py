@@ -7,6 +7,7 @@ import pytest
 from shared.payment_contract import Outcome, PaymentStatus
 from tests.doubles.scripted_payments import ANSWER_LOST, DECLINED, TIMEOUT, UNKNOWN, UNKNOWN_APPLIED, Act
 from tests.reservation.saga_bench import SEATS, TOTAL_MINOR, Bench
+from tests.scenarios import fired
 
 
 @pytest.mark.parametrize("trouble", [UNKNOWN_APPLIED, UNKNOWN, ANSWER_LOST, TIMEOUT], ids=lambda act: act.name)
@@ -22,6 +23,7 @@ async def test_an_unknown_outcome_undoes_nothing(bench: Bench, trouble: Act) -> 
     assert (await bench.booking(story))["status"] == "confirmed"
     assert bench.payments.counted()["cancel"] == 0
     assert (bench.entry(story).captures, bench.entry(story).captured) == (1, TOTAL_MINOR)
+    fired("S05" if trouble is TIMEOUT else "S01", bench.payments.calls.count(("create", trouble.name)))
 
 
 async def test_an_unpaid_booking_lets_go_of_its_payment_before_its_seats(bench: Bench) -> None:
@@ -85,3 +87,4 @@ async def test_a_worker_that_was_frozen_changes_nothing(bench: Bench) -> None:
     assert (await bench.booking(story))["status"] == "confirmed"
     assert (await bench.the_saga(story))["status"] == "completed"
     assert bench.payments.counted()["refund"] == 0
+    fired("C18", int(frozen.is_set()))

@@ -61,12 +61,14 @@ class Line(httpx.AsyncBaseTransport):
         self.sandbox = sandbox
         self.script: deque[Meeting] = deque()
         self.calls: list[httpx.Request] = []
+        self.met = 0  # how many calls met something of a script
 
     def meets(self, *script: Meeting) -> None:
         self.script.extend(script)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.calls.append(request)
+        self.met += bool(self.script)
         meet = self.script.popleft() if self.script else passes
         return await meet(request, self.sandbox)
 

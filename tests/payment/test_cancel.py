@@ -10,6 +10,7 @@ from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered
 from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says
 from tests.payment.till import SECRET_KEY, Till, intent_id, view
+from tests.scenarios import fired
 
 
 async def test_an_open_payment_is_cancelled_at_stripe(till: Till) -> None:
@@ -114,6 +115,7 @@ async def test_a_lost_answer_to_cancel_is_asked_for(till: Till) -> None:
     till.line.meets(loses_the_answer)
     assert (await till.cancel(payment)).outcome is Outcome.OK
     assert len(till.line.keys("/cancel")) == 1
+    fired("S04", till.line.met)
 
 
 async def test_a_refusal_that_leaves_the_payment_alive_is_not_final(till: Till) -> None:

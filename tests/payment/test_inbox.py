@@ -11,6 +11,7 @@ from shared.flags import Override
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import never_connects
 from tests.payment.till import WEBHOOK_SECRETS, Till, intent_id
+from tests.scenarios import fired
 
 
 def an_event(event_id: str = "evt_1", kind: str = "customer.created", **members: Any) -> dict[str, Any]:
@@ -27,6 +28,7 @@ async def test_an_event_is_stored_once(till: Till) -> None:
     assert sorted(answered(answer)["duplicate"] for answer in answers) == [False] + [True] * 49
     (row,) = await till.event_rows()
     assert (row["stripe_event_id"], row["deliveries"], row["status"]) == ("evt_1", 50, "received")
+    fired("W01", row["deliveries"] - 1)
 
 
 @pytest.mark.parametrize("secret", WEBHOOK_SECRETS)

@@ -6,6 +6,7 @@ from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says, tells
 from tests.payment.till import DECLINED_CARD, Till, intent_id, view
+from tests.scenarios import fired
 
 
 async def test_a_payment_is_created_authorised_and_captured(till: Till) -> None:
@@ -48,6 +49,7 @@ async def test_a_lost_answer_to_create_is_found_by_its_key(till: Till) -> None:
     assert (await till.client.create(order)).outcome is Outcome.OK
     assert len(await till.intents_of(order.reservation_id)) == 1
     assert len(set(till.line.keys("/v1/payment_intents"))) == 1
+    fired("S01", till.line.met)
 
 
 async def test_what_was_never_sent_is_said_so_until_something_was(till: Till) -> None:
@@ -80,6 +82,7 @@ async def test_a_stored_failure_is_not_repeated_but_looked_behind(till: Till) ->
     assert (await till.client.create(order)).outcome is Outcome.UNKNOWN
     assert (await till.client.create(order)).outcome is Outcome.OK
     assert len(await till.intents_of(order.reservation_id)) == 1
+    fired("S06", till.line.met)
 
 
 async def test_a_spent_key_is_replaced_once_it_is_proven_to_have_made_nothing(till: Till) -> None:
@@ -90,6 +93,8 @@ async def test_a_spent_key_is_replaced_once_it_is_proven_to_have_made_nothing(ti
     assert (await till.client.create(order)).outcome is Outcome.OK
     assert len(await till.intents_of(order.reservation_id)) == 1
     assert [key[-1] for key in till.line.keys("/v1/payment_intents")] == ["1", "2"]
+    fired("S06", till.line.met)
+    fired("S07", till.line.met)
 
 
 async def test_an_old_key_is_not_trusted(till: Till) -> None:
@@ -103,6 +108,7 @@ async def test_an_old_key_is_not_trusted(till: Till) -> None:
     assert (await till.client.create(order)).outcome is Outcome.OK
     assert len(await till.intents_of(order.reservation_id)) == 1
     assert len(till.line.keys("/v1/payment_intents")) == 1
+    fired("S24", till.line.met)
 
 
 async def test_a_search_that_fails_proves_nothing(till: Till) -> None:
@@ -137,6 +143,7 @@ async def test_a_wrong_amount_is_never_ok(till: Till) -> None:
 
     assert (await till.cancel(order)).outcome is Outcome.OK
     assert [line["status"] for line in await till.intents_of(order.reservation_id)] == ["canceled"]
+    fired("S23", till.line.met)
 
 
 async def test_another_currency_is_a_wrong_amount(till: Till) -> None:
@@ -154,6 +161,7 @@ async def test_a_lost_answer_to_capture_is_asked_for(till: Till) -> None:
     till.line.meets(loses_the_answer)
     answer = await till.client.capture(payment.id)
     assert (answer.outcome, view(answer).captured) == (Outcome.OK, 4500)
+    fired("S02", till.line.met)
 
 
 async def test_an_unknown_capture_is_asked_for_before_it_is_repeated(till: Till) -> None:
@@ -217,6 +225,7 @@ async def test_capture_of_an_expired_authorisation_is_declined(till: Till) -> No
     await till.at_stripe("POST", f"/v1/payment_intents/{intent_id(payment)}/cancel")
     answer = await till.client.capture(payment.id)
     assert (answer.outcome, view(answer).status) == (Outcome.DECLINED, PaymentStatus.CANCELED)
+    fired("S15", [line["status"] for line in await till.intents_of(payment.reservation_id)].count("canceled"))
 
 
 async def test_a_rate_limited_capture_was_not_sent_and_says_when(till: Till) -> None:
@@ -227,6 +236,7 @@ async def test_a_rate_limited_capture_was_not_sent_and_says_when(till: Till) -> 
     assert answer.outcome is Outcome.NOT_SENT
     assert answer.error is not None
     assert answer.error.retry_after_ms == 3000
+    fired("S08", till.line.met)
 
 
 async def test_capture_of_nothing_is_404(till: Till) -> None:

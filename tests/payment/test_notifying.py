@@ -9,6 +9,7 @@ from shared import crashpoints
 from shared.flags import Override
 from shared.payment_contract import PaymentStatus
 from tests.payment.till import BEARER, Till
+from tests.scenarios import fired
 
 
 async def waiting(till: Till) -> int:
@@ -84,6 +85,7 @@ async def test_a_relay_that_dies_after_telling_tells_again(till: Till, monkeypat
     await till.sql("UPDATE outbox SET lease_until = NULL")
     await till.tell_news()
     assert till.neighbour.keys == [f"{payment.id}:1"] * 2
+    fired("C19", len(till.neighbour.keys) - 1)
 
 
 async def test_without_signing_the_shared_secret_is_sent(till: Till) -> None:

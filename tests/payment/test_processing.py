@@ -13,6 +13,7 @@ from shared.payment_contract import PaymentStatus
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer, never_connects, says, tells
 from tests.payment.till import Till, intent_id
+from tests.scenarios import fired
 
 ABOUT_THE_WAY = (
     "payment_intent.created",
@@ -50,6 +51,9 @@ async def test_events_may_come_in_any_order(till: Till, order: tuple[int, ...]) 
     assert {status for status, _ in (await outcomes(till)).values()} == {"processed"}
     rows = await till.sql("SELECT status, version FROM payments WHERE id = :id", id=payment.id)
     assert [(row["status"], row["version"]) for row in rows] == [("captured", 3)]
+    if overtaken := sum(one > other for one, other in itertools.combinations(order, 2)):
+        fired("W03", overtaken)
+        fired("W04", overtaken)
 
 
 async def test_an_answer_to_an_older_question_loses(till: Till) -> None:
@@ -86,6 +90,7 @@ async def test_an_event_before_our_own_answer_finds_its_payment(till: Till) -> N
     await till.process()
     assert (await till.seen(order.payment_id)).status is PaymentStatus.REQUIRES_PAYMENT
     assert await outcomes(till) == {"payment_intent.created": ("processed", None)}
+    fired("W05", till.line.met)
 
 
 async def test_an_intent_that_is_not_ours_is_left_alone(till: Till) -> None:
@@ -111,6 +116,7 @@ async def test_an_intent_of_ours_without_a_row_is_tried_again_and_then_dead(till
     assert await outcomes(till) == {"payment_intent.created": ("dead", "unknown-object")}
     assert 0.4 < waits[0] < 1.1
     assert 25 < waits[9] < 60.1
+    fired("W05", len(waits))
 
 
 async def test_stripe_away_is_no_fault_of_the_event(till: Till) -> None:
@@ -155,6 +161,7 @@ async def test_a_wrong_amount_goes_to_a_person(till: Till) -> None:
     rows = await till.sql("SELECT status FROM payments")
     assert [row["status"] for row in rows] == ["requires_payment"]
     assert (await till.seen(payment.id)).status is PaymentStatus.AUTHORIZED  # Stripe tells the truth again
+    fired("W17", till.line.met)
 
 
 async def test_a_second_intent_of_one_payment_is_a_strangers_trouble(till: Till) -> None:
@@ -189,10 +196,11 @@ async def test_a_poisonous_event_is_buried_and_blocks_nobody(till: Till, monkeyp
     }
     dead = next(row for row in await till.event_rows() if row["status"] == "dead")
     assert (dead["last_error"], dead["attempts"]) == ("RuntimeError", 12)
+    fired("W13", dead["attempts"])
 
 
 async def test_an_event_that_kills_its_worker_each_time_is_buried(till: Till) -> None:
-    """C20: the process died so often while it held this event that nobody takes it in hand again."""
+    """I13: the process died so often while it held this event that nobody takes it in hand again."""
     await till.created()
     await till.deliver_all("payment_intent.created")
     await till.sql("UPDATE webhook_events SET attempts = 12")
@@ -201,7 +209,7 @@ async def test_an_event_that_kills_its_worker_each_time_is_buried(till: Till) ->
 
 
 async def test_a_killed_workers_event_is_taken_up_again(till: Till) -> None:
-    """C12, C14: claimed and never finished: nobody touches it while the lease runs, then somebody does."""
+    """C12: claimed and never finished: nobody touches it while the lease runs, then somebody does."""
     await till.created()
     await till.deliver_all("payment_intent.created")
     async with till.parts.database.transaction("test") as tx:
@@ -213,6 +221,7 @@ async def test_a_killed_workers_event_is_taken_up_again(till: Till) -> None:
     assert await till.process() == 1
     async with till.parts.database.transaction("test") as tx:
         assert not await webhook_events.still_mine(tx, lost, lease_s=45)
+    fired("C12", lost.attempts)
 
 
 async def test_a_frozen_worker_writes_nothing(till: Till) -> None:
@@ -234,6 +243,7 @@ async def test_a_frozen_worker_writes_nothing(till: Till) -> None:
     await till.sql("UPDATE webhook_events SET lease_until = NULL")
     await till.process()
     assert await outcomes(till) == {"payment_intent.amount_capturable_updated": ("processed", None)}
+    fired("C18", till.line.met)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +275,7 @@ async def test_effect_and_mark_are_one(till: Till, monkeypatch: pytest.MonkeyPat
     await till.process()
     rows = await till.sql("SELECT status, version FROM payments")
     assert [(row["status"], row["version"]) for row in rows] == [("authorized", 2)]
+    fired("C14", 1)
 
 
 async def test_a_refund_that_fails_later_is_told(till: Till) -> None:
@@ -281,6 +292,7 @@ async def test_a_refund_that_fails_later_is_told(till: Till) -> None:
     assert (seen.status, seen.refunded) == (PaymentStatus.REFUND_FAILED, 0)
     await till.tell_news()
     assert till.neighbour.told[-1].status is PaymentStatus.REFUND_FAILED
+    fired("S27", [event.status for event in till.neighbour.told].count(PaymentStatus.REFUND_FAILED))
 
 
 async def test_a_charges_event_brings_in_all_refunds(till: Till) -> None:

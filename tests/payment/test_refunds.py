@@ -7,6 +7,7 @@ from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says
 from tests.payment.till import Till, intent_id, view
+from tests.scenarios import fired
 
 PENDING_REFUND_CARD = "4000000000007726"
 
@@ -39,7 +40,7 @@ async def test_never_more_than_was_captured(till: Till) -> None:
 
 
 async def test_parallel_refunds_take_turns(till: Till) -> None:
-    """S29, K05: ten refunds of 1000 on a payment of 4500: four happen, and the sum holds."""
+    """S29: ten refunds of 1000 on a payment of 4500: four happen, and the sum holds."""
     payment = await till.captured(amount=4500)
     path = f"/internal/v1/payments/{payment.id}/refunds"
     bodies = [{"refund_id": str(uuid4()), "amount": 1000} for _ in range(10)]
@@ -81,6 +82,7 @@ async def test_a_lost_answer_means_one_refund(till: Till) -> None:
     assert (last.outcome, view(last).refunded) == (Outcome.OK, 1000)
     assert await net(till, payment.reservation_id) == 3500
     assert len(set(till.line.keys("/v1/refunds"))) == 1
+    fired("S03", till.line.met)
 
 
 async def test_an_old_refund_key_is_not_trusted(till: Till) -> None:
@@ -93,6 +95,7 @@ async def test_an_old_refund_key_is_not_trusted(till: Till) -> None:
     await till.sandbox("POST", "/clock", advance_s=25 * 3600)
     assert (await till.refund(payment, 1000, refund_id)).outcome is Outcome.OK
     assert await net(till, payment.reservation_id) == 3500
+    fired("S24", till.line.met)
 
 
 async def test_a_refund_that_is_proven_not_to_exist_is_made_anew(till: Till) -> None:

@@ -12,6 +12,7 @@ from shared.flags import Override
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import never_connects
 from tests.payment.till import BEARER, Till, view
+from tests.scenarios import fired
 
 PAYMENTS = "/internal/v1/payments"
 
@@ -95,6 +96,7 @@ async def test_while_the_first_one_runs_the_others_wait_outside(till: Till) -> N
     gate.set()
     assert answered(await first)["outcome"] == "ok"
     assert len(till.line.calls) == 1
+    fired("K02", 9)
 
 
 async def test_the_marker_of_a_killed_process_runs_out(till: Till) -> None:

@@ -13,6 +13,7 @@ from tests.figures import tell
 from tests.reservation.crashing import Crash, Part, leaving, listening, paying, play, taking_back
 from tests.reservation.residue import assert_whole
 from tests.reservation.saga_bench import Bench, Story
+from tests.scenarios import fired
 
 Path = Callable[[Bench, Story], Sequence[Part]]
 
@@ -59,6 +60,16 @@ async def points_of(bench: Bench, path: str, monkeypatch: pytest.MonkeyPatch) ->
     return points
 
 
+# The confirming transaction is the last of those that write a saga's progress; each of them is killed.
+_SCENARIOS = {
+    "C04": "start_saga.after_commit",
+    "C05": "create_payment_intent.after",
+    "C08": "capture_payment.",
+    "C09": "saga_progress.before_commit",
+    "C10": "cancel_payment_intent.after",
+}
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_crash_anywhere_is_survived(bench: Bench, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """C04, C05, C08, C09, C10: every crash point of every path, once: the next process ends the booking right."""
@@ -71,6 +82,9 @@ async def test_a_crash_anywhere_is_survived(bench: Bench, monkeypatch: pytest.Mo
             assert not await play(bench, parts, bench.another_engine(), crash), f"{point} was not reached"
         await recover(bench, story, parts, path)
     tell(f"saga crashes path={path} points={len(points)} recovered={len(points)} violations=0")
+    for scenario, place in _SCENARIOS.items():
+        if times := sum(point.startswith(place) for point in points):
+            fired(scenario, times)
 
 
 @pytest.mark.parametrize("path", ["paying", "leaving"])
@@ -92,6 +106,7 @@ async def test_a_crash_while_recovering_is_survived(bench: Bench, monkeypatch: p
         await recover(bench, story, parts, path)
     assert twice >= PAIRS // 3, twice
     tell(f"saga crash pairs path={path} seed={SEED} tried={PAIRS} both_fired={twice} violations=0")
+    fired("C11", twice)
 
 
 @pytest.mark.parametrize("act", [acts.DIES_BEFORE, acts.DIES_AFTER], ids=lambda act: act.name)

@@ -8,6 +8,7 @@ from tests.doubles.scripted_payments import PASSING_TROUBLE, Act
 from tests.figures import tell
 from tests.reservation.residue import Tally, assert_whole
 from tests.reservation.saga_bench import SEATS, TOTAL_MINOR, Bench, Story
+from tests.scenarios import fired
 
 NEVER_LEFT = (acts.NOT_SENT, acts.NO_CONNECTION, acts.SHUT_OUT)
 MAY_HAVE_HAPPENED = tuple(act for act in PASSING_TROUBLE if act not in NEVER_LEFT)
@@ -36,6 +37,10 @@ async def tally(totals: Tally, bench: Bench, request: pytest.FixtureRequest) -> 
     totals.injections += 1
     totals.residue.append(request.node.name)
     return totals
+
+
+# What it is called when the other side did it and the answer was lost.
+_ANSWER_LOST = {"create": "S01", "capture": "S02"}
 
 
 def left_nothing(tally: Tally) -> None:
@@ -78,6 +83,8 @@ async def test_trouble_on_the_way_forward_passes(bench: Bench, tally: Tally, ope
     assert met(bench, operation, act) == before + TIMES
     await assert_whole(bench, story, "confirmed", saga="completed")
     left_nothing(tally)
+    if act.applies and operation in _ANSWER_LOST:
+        fired(_ANSWER_LOST[operation], met(bench, operation, act) - before)
 
 
 @pytest.mark.parametrize("act", PASSING_TROUBLE, ids=name_of)
@@ -91,6 +98,8 @@ async def test_trouble_while_cancelling_passes(bench: Bench, tally: Tally, act: 
     assert bench.entry(story).status is PaymentStatus.CANCELED
     await assert_whole(bench, story, "failed", saga="compensated")
     left_nothing(tally)
+    if act.applies:
+        fired("S04", met(bench, "cancel", act) - before)
 
 
 @pytest.mark.parametrize("act", PASSING_TROUBLE, ids=name_of)
@@ -109,6 +118,8 @@ async def test_trouble_while_refunding_passes(bench: Bench, tally: Tally, operat
     assert ("capture_payment", "undo", "done") in await bench.journal(story)
     await assert_whole(bench, story, "failed", saga="compensated")
     left_nothing(tally)
+    if act.applies and operation == "refund":
+        fired("S03", met(bench, operation, act) - before)
 
 
 @pytest.mark.parametrize("act", [acts.DECLINED, acts.REFUSED], ids=name_of)
@@ -153,6 +164,7 @@ async def test_a_create_that_never_left_gives_up_at_the_deadline(bench: Bench, t
     assert bench.payments.counted()["cancel"] == asked_before
     await assert_whole(bench, story, "failed", saga="compensated")
     left_nothing(tally)
+    fired("S17", met(bench, "create", act))
 
 
 @pytest.mark.parametrize("act", MAY_HAVE_HAPPENED, ids=name_of)
@@ -183,6 +195,7 @@ async def test_a_payment_that_cannot_be_seen_ends_at_the_deadline(bench: Bench, 
     await bench.run_to_rest(story, pays=False)
     await assert_whole(bench, story, "failed", saga="compensated")
     left_nothing(tally)
+    fired("S21", met(bench, "get", act))
 
 
 @pytest.mark.parametrize("act", PASSING_TROUBLE, ids=name_of)
@@ -249,6 +262,7 @@ async def test_a_payment_that_is_not_ours_is_never_confirmed(
     assert await bench.taken(story) == SEATS
     await assert_whole(bench, story, "needs_attention", saga="needs_attention")
     left_nothing(tally)
+    fired("S23", met(bench, operation, act))
 
 
 async def test_less_money_than_was_owed_is_never_confirmed(bench: Bench, tally: Tally) -> None:

@@ -47,6 +47,7 @@ async def test_a_frozen_worker_writes_nothing_when_it_wakes(bench: Bench) -> Non
         assert (await bench.journal(story), dict(await bench.booking(story)) | {"seconds_left": 0}) == before
         bench.payments.before = None
         await assert_whole(bench, story, "confirmed", saga="completed")
+        fired("C18", int(freezer.frozen.is_set()))
 
 
 async def _convert_and_pay(bench: Bench, story: Story, engine: Engine) -> None:
@@ -69,6 +70,7 @@ async def test_a_frozen_cancel_cannot_undo_what_went_on_without_it(bench: Bench)
     freezer.thaw()
     await frozen
     await assert_whole(bench, story, "failed", saga="compensated")
+    fired("C18", int(freezer.frozen.is_set()))
 
 
 async def test_two_engines_never_share_a_saga(bench: Bench) -> None:
@@ -166,6 +168,7 @@ async def test_a_saga_that_kills_its_worker_each_time_needs_a_person(bench: Benc
     bench.payments.heal()
     await bench.run_to_rest(story)
     assert status == "needs_attention"
+    fired("C20", bench.payments.calls.count(("create", acts.DIES_BEFORE.name)))
 
 
 async def test_weather_in_the_database_loses_no_saga(bench: Bench) -> None:
