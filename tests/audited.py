@@ -17,7 +17,7 @@ AUDITS: dict[str, Sequence[Invariant]] = {
     "payment": payment_service.store.audit.INVARIANTS,
 }
 # Compiling a question of a dozen parts takes longer than asking it of a small database.
-_QUICKLY = {"jit": "off", "statement_timeout": "10000", "timezone": "UTC"}
+_QUICKLY = {"jit": "off", "statement_timeout": "30000", "timezone": "UTC"}
 
 
 def violated(dsn: str, service: str) -> dict[str, Any]:
@@ -27,9 +27,9 @@ def violated(dsn: str, service: str) -> dict[str, Any]:
 
 
 async def _ask(dsn: str, invariants: Sequence[Invariant]) -> dict[str, Any]:
-    connection = await asyncpg.connect(dsn, server_settings=_QUICKLY, timeout=10)
+    connection = await asyncpg.connect(dsn, server_settings=_QUICKLY, timeout=20)
     try:
-        rows = await connection.fetch(question(invariants), timeout=15)
+        rows = await connection.fetch(question(invariants), timeout=35)
     finally:
         await connection.close()
     return {row["id"]: json.loads(row["examples"]) for row in rows}
