@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -12,13 +13,14 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
-from payment_service.api import admin, payments, stripe_webhook, webhook_events
+from payment_service.api import admin, breaker, payments, stripe_webhook, webhook_events
 from payment_service.api.dependencies import Parts
 from payment_service.background import Nudges, jobs
 from payment_service.clients.reservations import ReservationsClient
-from payment_service.flags import FLAGS, PAYMENT_RETRIES, SIGNED_INTERNAL_CALLS, WEBHOOK_INBOX
-from payment_service.gateway.guarded import GuardedGateway, Patience, log_retries_without_arguments
+from payment_service.flags import CIRCUIT_BREAKER, FLAGS, PAYMENT_RETRIES, SIGNED_INTERNAL_CALLS, WEBHOOK_INBOX
+from payment_service.gateway.guarded import GuardedGateway, log_retries_without_arguments
 from payment_service.gateway.stripe import StripeGateway
+from payment_service.gateway.ways import Ways, breaker_policy, ways_to_stripe
 from payment_service.metrics import Metrics
 from payment_service.payments.answers import Answers
 from payment_service.payments.asking import Asking
@@ -28,6 +30,7 @@ from payment_service.payments.notifying import Notifying, capped_backoff
 from payment_service.payments.reading import Reading
 from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
+from payment_service.payments.switchboard import Switchboard
 from payment_service.settings import PaymentSettings
 from payment_service.store import audit
 from payment_service.store.tables import flag_overrides
@@ -57,6 +60,7 @@ _ROUTERS = (
     stripe_webhook.router,
     webhook_events.router,
     admin.router,
+    breaker.router,
     operator_desk(audit.INVARIANTS),
 )
 _DESCRIPTION: dict[str, Any] = {
@@ -119,13 +123,25 @@ def create_app(
     flags = Flags(FLAGS, flag_overrides, environment)
     tracing = tracer_provider("payment_service", settings)
     gateway = _gateway(settings, stripe_transport)
-    provider = _guarded(settings, gateway, clock, flags, metrics)
-    http = _reservations_http(settings, reservations_transport, tracing)
     nudges = Nudges()
-    processing = _processing(settings, database, provider, metrics, nudges)
+    switchboard = Switchboard(
+        database,
+        breaker_policy(settings),
+        clock=clock,
+        enabled=partial(flags.is_on, CIRCUIT_BREAKER),
+        watch=metrics,
+        nudge=nudges.breakers,
+    )
+    retries_enabled = partial(flags.is_on, PAYMENT_RETRIES)
+    ways = ways_to_stripe(
+        settings, gateway, switchboard.breakers, clock=clock, retries_enabled=retries_enabled, watch=metrics
+    )
+    http = _reservations_http(settings, reservations_transport, tracing)
+    processing = _processing(settings, database, ways.background, metrics, nudges)
     notifying = _notifying(settings, database, http, clock, flags, metrics)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
-    background = Background(jobs(settings, database, flags, metrics, processing, notifying), clock, metrics.ticked)
+    table = jobs(settings, database, flags, metrics, processing, notifying, switchboard)
+    background = Background(table, clock, metrics.ticked)
     nudges.connect(background)
     house = _House(settings, database, flags, gateway, http, background, health, tracing)
 
@@ -135,7 +151,7 @@ def create_app(
     app.include_router(metrics_router(metrics.registry))
     limits = {stripe_webhook.PATH: stripe_webhook.BODY_LIMIT_BYTES}
     app.add_middleware(HttpEdge, metric=metrics.requests, body_limits=limits)
-    app.state.parts = _parts(settings, database, clock, flags, provider, processing, metrics, nudges)
+    app.state.parts = _parts(settings, database, clock, flags, ways, switchboard, processing, metrics, nudges)
     return app
 
 
@@ -165,20 +181,6 @@ def _gateway(settings: PaymentSettings, transport: httpx.AsyncBaseTransport | No
         timeout_s=settings.stripe_timeout_s,
         connect_timeout_s=settings.stripe_connect_timeout_s,
         transport=transport,
-    )
-
-
-def _guarded(
-    settings: PaymentSettings, gateway: StripeGateway, clock: Clock, flags: Flags, metrics: Metrics
-) -> GuardedGateway:
-    patience = Patience(
-        attempt_s=settings.stripe_timeout_s,
-        max_attempts=settings.retry_max_attempts,
-        first_wait_s=settings.retry_first_wait_s,
-        max_wait_s=settings.retry_max_wait_s,
-    )
-    return GuardedGateway(
-        gateway, patience, clock=clock, retries_enabled=lambda: flags.is_on(PAYMENT_RETRIES), watch=metrics
     )
 
 
@@ -242,13 +244,14 @@ def _parts(
     database: Database,
     clock: Clock,
     flags: Flags,
-    provider: GuardedGateway,
+    ways: Ways,
+    switchboard: Switchboard,
     processing: Processing,
     metrics: Metrics,
     nudges: Nudges,
 ) -> Parts:
     answers = Answers(settings.stripe_publishable_key)
-    asking = Asking(database, provider, nudge=nudges.news)
+    asking = Asking(database, ways.background, nudge=nudges.news)
     trusted_h, budget_s = settings.stripe_key_trusted_h, settings.gateway_budget_s
     return Parts(
         database=database,
@@ -262,17 +265,19 @@ def _parts(
         ),
         lifecycle=Lifecycle(
             database,
-            provider,
+            ways.interactive,
             answers,
-            establishing=Establishing(database, provider, key_trusted_h=trusted_h),
+            establishing=Establishing(database, ways.interactive, key_trusted_h=trusted_h),
             asking=asking,
             budget_s=budget_s,
             nudge=nudges.news,
         ),
-        refunding=Refunding(database, provider, answers, key_trusted_h=trusted_h, budget_s=budget_s, nudge=nudges.news),
+        refunding=Refunding(
+            database, ways.background, answers, key_trusted_h=trusted_h, budget_s=budget_s, nudge=nudges.news
+        ),
         reading=Reading(
             database,
-            provider,
+            ways.background,
             answers,
             asking,
             interval_s=settings.refresh_interval_s,
@@ -289,5 +294,6 @@ def _parts(
             inline=lambda: not flags.is_on(WEBHOOK_INBOX),
             nudge=nudges.webhooks,
         ),
+        switchboard=switchboard,
         nudge_webhooks=nudges.webhooks,
     )

@@ -4,6 +4,7 @@ from functools import partial
 
 from payment_service.metrics import Metrics
 from payment_service.payments.notifying import Notifying
+from payment_service.payments.switchboard import Switchboard
 from payment_service.settings import PaymentSettings
 from payment_service.store import idempotency, outbox, webhook_events
 from payment_service.webhooks.processing import Processing
@@ -13,6 +14,7 @@ from shared.ticker import Background, Job
 
 _WEBHOOKS = "process_webhooks"
 _NEWS = "deliver_news"
+_BREAKERS = "share_breakers"
 _FORGET_BATCH = 500
 
 
@@ -32,6 +34,9 @@ class Nudges:
     def news(self) -> None:
         self._nudge(_NEWS)
 
+    def breakers(self) -> None:
+        self._nudge(_BREAKERS)
+
     def _nudge(self, name: str) -> None:
         if self._background:
             self._background.nudge(name)
@@ -44,6 +49,7 @@ def jobs(
     metrics: Metrics,
     processing: Processing,
     notifying: Notifying,
+    switchboard: Switchboard,
 ) -> tuple[Job, ...]:
     """Return the table; every line is also all there is to recovery after a crash."""
 
@@ -68,6 +74,7 @@ def jobs(
             processing.process_due,  # whatever the flag says: what was acknowledged must have its effect
         ),
         Job(_NEWS, settings.outbox_poll_seconds, settings.outbox_batch_size, notifying.deliver_due),
+        Job(_BREAKERS, settings.breaker_share_seconds, 1, switchboard.share),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),

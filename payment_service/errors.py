@@ -2,7 +2,7 @@
 
     Problem
     ├── WebhookSignatureInvalid, WebhookMalformed                          400
-    ├── PaymentNotFound, WebhookEventNotFound                              404
+    ├── PaymentNotFound, WebhookEventNotFound, BreakerNotFound             404
     ├── RefundExceedsPayment, PaymentIdentityTaken, EventAlreadyProcessed  409
     └── (from shared) the Idempotency-Key, tokens, signatures, bodies
 
@@ -26,6 +26,10 @@ class PaymentNotFound(NotFound):
 
 class WebhookEventNotFound(NotFound):
     code, title = "WEBHOOK_EVENT_NOT_FOUND", "There is no such webhook event"
+
+
+class BreakerNotFound(NotFound):
+    code, title = "BREAKER_NOT_FOUND", "There is no such breaker"
 
 
 class PaymentIdentityTaken(Problem):

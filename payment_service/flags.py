@@ -4,6 +4,7 @@ from shared.flags import Flag
 
 WEBHOOK_INBOX = "webhook_inbox"
 PAYMENT_RETRIES = "payment_retries"
+CIRCUIT_BREAKER = "circuit_breaker"
 SIGNED_INTERNAL_CALLS = "signed_internal_calls"
 
 FLAGS = (
@@ -12,5 +13,6 @@ FLAGS = (
         off_means="events are stored and deduplicated, then processed before the answer; a failure answers 503",
     ),
     Flag(PAYMENT_RETRIES, off_means="one attempt per call to Stripe; the saga and the queues still ask again later"),
+    Flag(CIRCUIT_BREAKER, off_means="Stripe is called however many calls failed; nothing is counted"),
     Flag(SIGNED_INTERNAL_CALLS, off_means="a shared bearer secret is sent, and accepted too; never anonymous"),
 )

@@ -1,5 +1,7 @@
 """Every metric of this service: its name, its labels, and the question it answers."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.payment_contract import Outcome
@@ -25,6 +27,21 @@ class Metrics(ProcessMetrics):
             ["operation", "outcome"],
             buckets=CALL_BUCKETS_S,
             registry=registry,
+        )
+        self.breaker_state = Gauge(
+            "payment_breaker_state",
+            "Are calls to the provider cut off? 0 no, 1 one may try, 2 yes. Alert on 2 for minutes.",
+            ["breaker"],
+            registry=registry,
+        )
+        self.breaker_changes = Counter(
+            "payment_breaker_changes",
+            "How often does a breaker change, as this process sees it?",
+            ["breaker", "to"],
+            registry=registry,
+        )
+        self.breaker_refusals = Counter(
+            "payment_breaker_refusals", "How many calls were not even tried?", ["breaker"], registry=registry
         )
         self.contradictions = Counter(
             "payment_contradictions", "How often did Stripe's object contradict ours? Never, please.", registry=registry
@@ -56,3 +73,13 @@ class Metrics(ProcessMetrics):
 
     def called(self, operation: str, outcome: Outcome, took_s: float) -> None:
         self.provider_calls.labels(operation, str(outcome)).observe(took_s)
+
+    def breaker_changed(self, name: str, state: str) -> None:
+        self.breaker_changes.labels(name, state).inc()
+
+    def breaker_refused(self, name: str) -> None:
+        self.breaker_refusals.labels(name).inc()
+
+    def watch_breaker(self, name: str, level: Callable[[], float]) -> None:
+        """Let every scrape ask the breaker itself."""
+        self.breaker_state.labels(name).set_function(level)

@@ -34,6 +34,17 @@ class PaymentSettings(SharedSettings):
     retry_max_attempts: int = Field(3, ge=1, description="of one call to Stripe, the first one included")
     retry_first_wait_s: float = Field(1.0, ge=0, description="no wait is shorter")
     retry_max_wait_s: float = Field(10.0, ge=0, description="no wait is longer, unless Stripe asks for it")
+    breaker_error_rate: float = Field(0.5, gt=0, le=1, description="so large a part of the calls fails: it opens")
+    breaker_min_calls: int = Field(10, ge=1, description="in the window of one process; fewer say nothing")
+    breaker_window_s: float = Field(30.0, gt=0, description="how far back calls count")
+    breaker_rest_s: float = Field(30.0, gt=0, description="nobody is sent for so long, then one call may try")
+    breaker_probe_lease_s: float = Field(
+        15.0, gt=0, description="longer than one attempt; a call that tries and dies is replaced by then"
+    )
+    breaker_ramp_s: float = Field(
+        5.0, gt=0, description="after healing so long until all calls pass; told waits differ by up to as much"
+    )
+    breaker_share_seconds: float = Field(0.5, gt=0, description="how soon the other processes know")
     gateway_budget_s: float = Field(
         9.0, gt=0, description="all attempts of one behaviour; the internal caller waits 10 s"
     )

@@ -1,4 +1,4 @@
-"""What may happen when: the statuses of payments, refunds and webhook events, and their legal moves.
+"""What may happen when: the statuses of payments, refunds, webhook events and breakers, and the legal moves.
 
 Stripe tells its news late, twice and out of order. Two rules make that harmless: a payment never goes back to an
 earlier class (open < authorized < settled), and within a class the newest question to Stripe wins. Imports nothing
@@ -77,6 +77,21 @@ REFUND_MOVES: dict[RefundStatus, frozenset[RefundStatus]] = {
 
 REFUND_WITHOUT_EFFECT = frozenset({RefundStatus.FAILED, RefundStatus.CANCELED})
 """Refunds that took nothing from the payment, so that their amount may be refunded again."""
+
+
+class BreakerName(StrEnum):
+    """Which calls are cut off together: those that guests wait for, or those that nobody waits for."""
+
+    INTERACTIVE = "interactive"
+    BACKGROUND = "background"
+
+
+class BreakerState(StrEnum):
+    """Closed lets calls through, open none; half open lets one try."""
+
+    CLOSED = "closed"
+    HALF_OPEN = "half_open"
+    OPEN = "open"
 
 
 class EventStatus(StrEnum):

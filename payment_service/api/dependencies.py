@@ -12,6 +12,7 @@ from payment_service.payments.lifecycle import Lifecycle
 from payment_service.payments.reading import Reading
 from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
+from payment_service.payments.switchboard import Switchboard
 from payment_service.webhooks.inbox import Inbox
 from shared.auth import TokenVerifier
 from shared.bodies import parse_id
@@ -35,6 +36,7 @@ class Parts:
     reading: Reading
     replays: Replays
     inbox: Inbox
+    switchboard: Switchboard
     nudge_webhooks: Callable[[], None]
 
 

@@ -1,11 +1,14 @@
 """What operators are shown; the bodies between the services are in `shared.payment_contract`."""
 
 from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Strict
 
-from payment_service.states import EventStatus, RefundStatus
+from payment_service.states import BreakerName, BreakerState, EventStatus, RefundStatus
+from shared.bodies import ShortText, StrictBody
 from shared.payment_contract import PaymentStatus
 
 
@@ -87,3 +90,34 @@ class AuditPaymentView(_View):
     updated_at: datetime
     unchanged_s: float
     refunds: list[AuditRefundView]
+
+
+class BreakerAction(StrEnum):
+    OPEN = "open"
+    CLOSE = "close"
+    AUTO = "auto"
+
+
+class TurnBreakerBody(StrictBody):
+    """POST /admin/v1/breaker/{name}."""
+
+    action: Annotated[BreakerAction, Strict(strict=False)]
+    reason: ShortText
+
+
+class BreakerView(_View):
+    """A breaker; `calls` and `failures` are those of the window of the process that answers."""
+
+    name: BreakerName
+    state: BreakerState
+    since: datetime
+    retry_after_ms: int | None
+    calls: int
+    failures: int
+    reason: str
+    forced: BreakerState | None
+    forced_by: str | None
+
+
+class BreakerList(_View):
+    data: list[BreakerView]

@@ -1,6 +1,7 @@
 """Patience with the provider, in one place: an attempt may take so long, be repeated so often, within one budget.
 
-Only this room retries a call at once; what takes minutes belongs to the saga and to the queues.
+Only this room retries a call at once; what takes minutes belongs to the saga and to the queues. Each attempt passes the
+breaker, and a breaker that has opened ends the call.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import stamina
 import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
+from payment_service.gateway.breaker import Breaker
 from payment_service.gateway.results import IntentSeen, RefundSeen, Result
 from payment_service.gateway.stripe import StripeGateway
 from shared.clock import Clock
@@ -75,6 +77,7 @@ class GuardedGateway:
         self,
         gateway: StripeGateway,
         patience: Patience,
+        breaker: Breaker,
         *,
         clock: Clock,
         retries_enabled: Callable[[], bool],
@@ -83,6 +86,7 @@ class GuardedGateway:
     ) -> None:
         self._gateway = gateway
         self._patience = patience
+        self._breaker = breaker
         self._clock = clock
         self._retries_enabled = retries_enabled
         self._watch = watch
@@ -166,13 +170,17 @@ class GuardedGateway:
         if left_s <= 0:
             return Result(Outcome.NOT_SENT, code="out_of_time")
         course.attempts += 1
-        try:
-            async with asyncio.timeout(min(self._patience.attempt_s, left_s)):
-                result = await attempt()
-        except TimeoutError:
-            result = Result(Outcome.UNKNOWN, code="timeout", again=True)
+        result = await self._breaker.call(lambda: self._timed(attempt, min(self._patience.attempt_s, left_s)))
         course.may_have_happened |= result.outcome is Outcome.UNKNOWN
         return result
+
+    async def _timed(self, attempt: Callable[[], Awaitable[Result[T]]], limit_s: float) -> Result[T]:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await attempt()
+        except TimeoutError:
+            # A call that was cut short because little was left of the budget says nothing about the provider.
+            return Result(Outcome.UNKNOWN, code="timeout", again=True, sick=limit_s >= self._patience.attempt_s)
 
     def _wait_before_next(self, course: _Course, error: Exception) -> float | bool:
         """Return the wait in seconds, or False: another attempt must fit the budget, wait included."""

@@ -44,7 +44,8 @@ class Result(Generic[T]):
     """How one call ended. UNKNOWN is never failure: the provider may have done it.
 
     `code` is a stable word for programs, never a provider's sentence. `again` says whether the same call may help
-    when it is made again at once; `key_is_spent` that its idempotency key can only repeat a stored failure.
+    when it is made again at once; `key_is_spent` that its idempotency key can only repeat a stored failure; `sick` that
+    the provider, or the way to it, was not well, whoever's call it was: that is what a breaker counts.
     """
 
     outcome: Outcome
@@ -54,6 +55,7 @@ class Result(Generic[T]):
     retry_after_s: float | None = None
     again: bool = False
     key_is_spent: bool = False
+    sick: bool = False
 
 
 def done(value: T) -> Result[T]:

@@ -7,6 +7,7 @@ file unless told not to, and on strange answers it raises whatever its own parse
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -142,7 +143,7 @@ class StripeGateway:
         for _page in range(_PAGES_MAX):
             page = await _ask(read_list, partial(self._intents.list_async, params))
             if page.value is None:
-                return Result(page.outcome, code=page.code, retry_after_s=page.retry_after_s, again=page.again)
+                return replace(page, value=None)  # type: ignore[return-value]  # nothing of a page is left
             items, has_more = page.value
             for item in items:
                 if isinstance(item, dict) and (item.get("metadata") or {}).get("payment_id") == str(payment_id):
@@ -178,7 +179,7 @@ async def _ask(read: Callable[[Any], T], send: Callable[[], Awaitable[Any]]) -> 
         return _translated(error)
     except Exception as error:  # noqa: BLE001  what a strange answer does to a parser is not worth a list
         log.error("stripe_answer_malformed", error=type(error).__name__)  # noqa: TRY400  a stack may hold the answer
-        return Result(Outcome.UNKNOWN, code="malformed_answer", again=True)
+        return Result(Outcome.UNKNOWN, code="malformed_answer", again=True, sick=True)
 
 
 def _translated(error: stripe.StripeError) -> Result[Any]:
@@ -197,12 +198,14 @@ def _translated(error: stripe.StripeError) -> Result[Any]:
     if status >= 500 or status in {408, 409} or status < 400:
         # A stored 500 comes back for as long as the key lives; a 409 is a race with ourselves.
         again = advice != "false" and not replayed
-        return Result(Outcome.UNKNOWN, code=_code(error) or f"http_{status}", again=again, key_is_spent=replayed)
+        code, sick = _code(error) or f"http_{status}", status != 409 and not replayed
+        return Result(Outcome.UNKNOWN, code=code, again=again, key_is_spent=replayed, sick=sick)
     if isinstance(error, stripe.IdempotencyError):
         log.error("stripe_key_reused_with_other_parameters")
         return Result(Outcome.UNKNOWN, code="idempotency_key_mismatch")
     if not _code(error) and not isinstance(error, stripe.CardError | stripe.InvalidRequestError):
-        return Result(Outcome.UNKNOWN, code=f"http_{status}", again=True)  # some proxy's page, not Stripe's word
+        # Some proxy's page, not Stripe's word.
+        return Result(Outcome.UNKNOWN, code=f"http_{status}", again=True, sick=True)
     return _declined(error, again=advice == "true")
 
 
@@ -210,11 +213,12 @@ def _without_answer(error: stripe.StripeError) -> Result[Any]:
     """Tell a call that never left from one whose answer never came."""
     cause = error.__cause__
     if isinstance(cause, _NEVER_CONNECTED):
-        return Result(Outcome.NOT_SENT, code="provider_unreachable", again=True)
+        return Result(Outcome.NOT_SENT, code="provider_unreachable", again=True, sick=True)
     if isinstance(error, stripe.AuthenticationError):  # raised by the SDK itself when there is no key at all
         return Result(Outcome.NOT_SENT, code="provider_misconfigured")
     too_large = isinstance(cause, _AnswerTooLarge)
-    return Result(Outcome.UNKNOWN, code="malformed_answer" if too_large else "no_answer", again=not too_large)
+    code = "malformed_answer" if too_large else "no_answer"
+    return Result(Outcome.UNKNOWN, code=code, again=not too_large, sick=True)
 
 
 def _declined(error: stripe.StripeError, *, again: bool) -> Result[Any]:

@@ -17,6 +17,7 @@ _DETAILS = {
     "rate_limited": "The payment provider is busy.",
     "provider_unreachable": "The payment provider cannot be reached.",
     "provider_misconfigured": "The payment provider does not accept our calls; an operator must look.",
+    "breaker_open": "The payment provider is not well and is not asked for the moment.",
     "out_of_time": "There was no time left to ask the payment provider.",
     "amount_mismatch": "The payment provider shows another amount than ours; an operator must look.",
 }

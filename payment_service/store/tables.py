@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from payment_service.states import EventStatus, RefundStatus
+from payment_service.states import BreakerState, EventStatus, RefundStatus
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
@@ -166,6 +166,24 @@ idempotent_answers = Table(
     Column("error", JSONB),
     created_at(),
     Index("idempotent_answers_by_age", "created_at"),  # the broom's way in
+)
+
+_BREAKER_STATES = (BreakerState.CLOSED, BreakerState.OPEN)  # half open is an open one with a probe
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("state", Text, nullable=False, server_default=BreakerState.CLOSED),
+    _instant("since", nullable=False),
+    Column("rests_until", DateTime(timezone=True), comment="then one probe may try"),
+    Column("probe", Uuid, comment="who tries: only its holder says how it went"),
+    Column("probe_until", DateTime(timezone=True), comment="a lease: a dead one heals"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("forced", Text, comment="an operator holds it open or closed"),
+    Column("forced_by", Text),
+    CheckConstraint(is_one_of("state", _BREAKER_STATES), name="breakers_state"),
+    CheckConstraint(is_one_of("forced", _BREAKER_STATES), name="breakers_forced"),
+    CheckConstraint(f"(state = '{BreakerState.OPEN}') = (rests_until IS NOT NULL)", name="breakers_rest"),
 )
 
 flag_overrides = flag_overrides_table(metadata)

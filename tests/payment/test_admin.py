@@ -10,7 +10,7 @@ from payment_service.store.audit import INVARIANTS
 from tests.answers import answered, refused
 from tests.payment.till import Till, open_till
 
-READS = ("/payments", "/webhook-events", "/invariants", "/audit-export", "/flags")
+READS = ("/payments", "/webhook-events", "/breaker", "/invariants", "/audit-export", "/flags")
 
 
 @pytest.mark.parametrize("path", READS)
@@ -59,7 +59,12 @@ async def test_a_flag_is_turned(till: Till) -> None:
     turned = answered(await till.admin("PUT", "/flags/payment_retries", json=body))
     assert (turned["name"], turned["enabled"], turned["overridden"]) == ("payment_retries", False, True)
     listed = {flag["name"]: flag["enabled"] for flag in answered(await till.admin("GET", "/flags"))["data"]}
-    assert listed == {"webhook_inbox": True, "payment_retries": False, "signed_internal_calls": True}
+    assert listed == {
+        "webhook_inbox": True,
+        "payment_retries": False,
+        "circuit_breaker": True,
+        "signed_internal_calls": True,
+    }
     refused(await till.admin("PUT", "/flags/payment_retries", roles=["viewer"], json=body), 403, "FORBIDDEN")
     refused(await till.admin("PUT", "/flags/no_such_flag", json=body), 404, "FLAG_NOT_FOUND")
     refused(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,27 +10,12 @@ from structlog.testing import capture_logs
 from payment_service.gateway.guarded import GuardedGateway, Patience, log_retries_without_arguments
 from payment_service.gateway.results import Result, done
 from shared.payment_contract import Outcome
+from tests.payment.breaker_bench import HandClock, a_breaker
 
 NOT_SENT = Result[Any](Outcome.NOT_SENT, code="provider_unreachable", again=True)
 UNKNOWN = Result[Any](Outcome.UNKNOWN, code="no_answer", again=True)
 DECLINED = Result[Any](Outcome.DECLINED, code="card_declined")
 OK = done("an intent")
-
-
-class Clock:
-    """Time that moves when somebody waits."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.now_s, UTC)
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    async def sleep(self, delay_s: float) -> None:
-        self.now_s += delay_s
 
 
 class Scripted:
@@ -58,12 +42,16 @@ class Watch:
 class Bench:
     """A guarded gateway on a clock of its own; the waits are written down, not waited."""
 
-    def __init__(self, *script: Any, retries: bool = True, patience: Patience | None = None) -> None:
-        self.clock, self.gateway, self.watch = Clock(), Scripted(*script), Watch()
+    def __init__(
+        self, *script: Any, retries: bool = True, patience: Patience | None = None, breaker: bool = False
+    ) -> None:
+        self.clock, self.gateway, self.watch = HandClock(), Scripted(*script), Watch()
         self.bounds: list[tuple[float, float]] = []
+        self.breaker = a_breaker(self.clock, enabled=breaker)
         self.guarded = GuardedGateway(
             self.gateway,  # type: ignore[arg-type]
             patience or Patience(attempt_s=5, max_attempts=3, first_wait_s=1, max_wait_s=10),
+            self.breaker,
             clock=self.clock,
             retries_enabled=lambda: retries,
             watch=self.watch,

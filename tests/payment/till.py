@@ -55,7 +55,7 @@ GOOD_CARD, DECLINED_CARD = "pm_card_visa", "pm_card_visa_chargeDeclinedInsuffici
 
 
 def settings_for(database_url: str, **changed: Any) -> PaymentSettings:
-    """Return settings as in production but for secrets, and with one attempt a call and no waiting."""
+    """Return settings as in production but for secrets, one attempt a call, no waiting, and breakers that seldom open."""
     values: dict[str, Any] = {
         "payment_database_url": SecretStr(database_url),
         "auth_jwt_secret": SecretStr(JWT_SECRET),
@@ -68,6 +68,7 @@ def settings_for(database_url: str, **changed: Any) -> PaymentSettings:
         "retry_max_attempts": 1,
         "retry_first_wait_s": 0.0,
         "retry_max_wait_s": 0.0,
+        "breaker_min_calls": 1000,
         "refresh_interval_s": 0.001,
         "database_pool_timeout_s": 10.0,
     }
