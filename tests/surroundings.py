@@ -34,6 +34,10 @@ STACK_ENV = {
         "RESERVATION_TIMEOUT_S": "2",
         "RETRY_FIRST_WAIT_S": "0.1",
         "RETRY_MAX_WAIT_S": "0.5",
+        "BREAKER_REST_S": "1",
+        "BREAKER_WINDOW_S": "3",
+        "BREAKER_PROBE_LEASE_S": str(LEASE_S),
+        "BREAKER_RAMP_S": "0.2",
         "IDEMPOTENCY_LEASE_S": str(LEASE_S),
         "WEBHOOK_LEASE_SECONDS": str(LEASE_S),
         "WEBHOOK_POLL_SECONDS": "0.2",
@@ -58,6 +62,7 @@ _OURS = (
     "GUEST_",
     "INTERNAL_",
     "RATE_LIMIT_",
+    "BREAKER_",
 )
 
 

@@ -28,13 +28,14 @@ T = TypeVar("T")
 
 _ANSWER_LIMIT_BYTES = 1024 * 1024
 _PAGES_MAX = 10
+_RETRY_AFTER_MAX_S = 300.0
 _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 stripe.enable_telemetry = False
 
 
 class _AnswerTooLarge(Exception):
-    """More bytes came than any object of Stripe has."""
+    """More bytes came than any object of Stripe has, or packed ones, whose number nobody knows before."""
 
 
 class _Transport(stripe.HTTPXClient):
@@ -53,6 +54,8 @@ class _Transport(stripe.HTTPXClient):
         content = bytearray()
         try:
             async with self._client_async.stream(method, url, headers=headers, content=post_data) as response:
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise _AnswerTooLarge
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > _ANSWER_LIMIT_BYTES:
@@ -87,6 +90,7 @@ class StripeGateway:
             limits=httpx.Limits(max_connections=32, max_keepalive_connections=16),
             verify=ssl.create_default_context() if not api_base.startswith("http://") else False,
             trust_env=False,
+            headers={"Accept-Encoding": "identity"},
         )
         client = stripe.StripeClient(
             secret_key.get_secret_value(),
@@ -189,8 +193,8 @@ def _translated(error: stripe.StripeError) -> Result[Any]:
     headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
     advice = headers.get("stripe-should-retry")
     replayed = headers.get("idempotent-replayed") == "true"
+    wait_s = _seconds(headers.get("retry-after"))
     if status == 429:
-        wait_s = _seconds(headers.get("retry-after"))
         return Result(Outcome.NOT_SENT, code="rate_limited", retry_after_s=wait_s, again=True)
     if status in {401, 403}:
         log.error("stripe_refuses_our_key", http_status=status)
@@ -199,7 +203,7 @@ def _translated(error: stripe.StripeError) -> Result[Any]:
         # A stored 500 comes back for as long as the key lives; a 409 is a race with ourselves.
         again = advice != "false" and not replayed
         code, sick = _code(error) or f"http_{status}", status != 409 and not replayed
-        return Result(Outcome.UNKNOWN, code=code, again=again, key_is_spent=replayed, sick=sick)
+        return Result(Outcome.UNKNOWN, code=code, retry_after_s=wait_s, again=again, key_is_spent=replayed, sick=sick)
     if isinstance(error, stripe.IdempotencyError):
         log.error("stripe_key_reused_with_other_parameters")
         return Result(Outcome.UNKNOWN, code="idempotency_key_mismatch")
@@ -251,4 +255,5 @@ def _text(value: object) -> str | None:
 
 
 def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.isdigit() else None
+    """Read a wait; whoever asks for an hour is looked at again sooner, because anybody may have written the answer."""
+    return min(float(value), _RETRY_AFTER_MAX_S) if value and value.isdecimal() else None

@@ -147,10 +147,10 @@ def _payment(booking: Booking) -> dict[str, Any]:
     }
 
 
-def _last_error(told: Mapping[str, Any]) -> dict[str, str] | None:
+def _last_error(told: Mapping[str, Any]) -> dict[str, Any] | None:
     if told.get("decline_class"):
         return {"code": "PAYMENT_DECLINED", "detail": str(told["decline_class"])}
-    error: dict[str, str] | None = told.get("last_error")
+    error: dict[str, Any] | None = told.get("last_error")
     return error
 
 
@@ -167,8 +167,9 @@ def outcome(booking: Booking) -> dict[str, Any]:
     if booking["status"] != BookingStatus.PENDING:
         return {"type": "closed", "status": booking["status"]}
     if payment_status(booking) is PaymentStatus.SETUP_FAILED:
-        problem = ServiceUnavailable(told["last_error"]["detail"]).document()
-        return {"type": "payment_setup_failed", "retry_after_ms": _SETUP_RETRY_AFTER_MS, "error": problem}
+        wait_ms = told["last_error"].get("retry_after_ms", _SETUP_RETRY_AFTER_MS)
+        problem = ServiceUnavailable(told["last_error"]["detail"], retry_after_ms=wait_ms).document()
+        return {"type": "payment_setup_failed", "retry_after_ms": wait_ms, "error": problem}
     if not _is_payable(booking) or not told.get("client_secret"):
         return {"type": "processing", "poll_after_ms": _POLL_AFTER_MS}
     card = {"client_secret": told["client_secret"], "publishable_key": told.get("publishable_key")}

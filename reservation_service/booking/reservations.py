@@ -131,11 +131,15 @@ async def note_payment(tx: Connection, booking: Booking, told: Mapping[str, Any]
         await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
 
 
-async def note_setup_trouble(tx: Connection, booking: Booking, *, sent: bool, code: str, detail: str) -> None:
+async def note_setup_trouble(
+    tx: Connection, booking: Booking, *, sent: bool, code: str, detail: str, retry_after_ms: int | None = None
+) -> None:
     """Remember that the payment could not be set up, so that convert can say so; nothing is known to be wrong if sent."""
     status = payment_status(booking) if sent else PaymentStatus.SETUP_FAILED
     if status in {PaymentStatus.NONE, PaymentStatus.SETUP_FAILED}:
-        payment = {**(booking["payment"] or {}), "status": status, "last_error": {"code": code, "detail": detail}}
+        wait = {} if retry_after_ms is None else {"retry_after_ms": retry_after_ms}
+        error = {"code": code, "detail": detail, **wait}
+        payment = {**(booking["payment"] or {}), "status": status, "last_error": error}
         await reservations.change(tx, booking["id"], payment=payment)
 
 

@@ -210,6 +210,7 @@ class Settling:
                 sent=result.event is Event.UNKNOWN,
                 code=result.detail.get("code", "PAYMENT_SERVICE_UNAVAILABLE"),
                 detail=result.detail.get("detail", ""),
+                retry_after_ms=result.detail.get("retry_after_ms"),
             )
             if self._overdue_s() > self._grace_s(result):
                 await self._turn_back("deadline")

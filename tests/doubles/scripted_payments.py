@@ -35,6 +35,7 @@ class Act:
     applies: bool = False
     outcome: Outcome | None = None
     code: str = "provider_trouble"
+    retry_after_ms: int | None = None
     http: tuple[int, bytes] | None = None
     fails_with: Callable[[], Exception] | None = None
     distorts: dict[str, Any] = field(default_factory=dict)
@@ -198,7 +199,8 @@ class ScriptedPayments:
         if act is not None and act.http is not None:
             return _as_response(act.http)
         if act is not None and act.outcome is not None:
-            answer = {"outcome": str(act.outcome), "error": {"code": act.code, "detail": "scripted"}}
+            error = {"code": act.code, "detail": "scripted", "retry_after_ms": act.retry_after_ms}
+            answer = {"outcome": str(act.outcome), "error": error}
         entry = self.book.get(payment_id)
         if entry is None and operation == "get" and act is None:
             return _as_response(_problem(404, "PAYMENT_NOT_FOUND"))

@@ -1,5 +1,7 @@
 """What Stripe tells is stored before it is acknowledged, and once; what we tell Stripe may have arrived, answer or not."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from shared import crashpoints
 from shared.payment_contract import Outcome
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer
-from tests.payment.till import Till
+from tests.payment.till import Till, open_till
 from tests.scenarios import fired
 
 
@@ -60,3 +62,23 @@ async def test_a_call_whose_answer_is_lost_may_have_happened(till: Till) -> None
     assert answer.payment.client_secret
     assert len(await till.intents_of(order.reservation_id)) == 1
     fired("S01", till.line.met)
+
+
+async def test_the_call_that_trips_the_breaker_may_have_happened(
+    payment_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S18, L3, I10: Stripe did it, its answer got lost, and that opens the breaker: unknown, and found when it closes."""
+    async with open_till(payment_database_url, tmp_path, monkeypatch, breaker_min_calls=1, breaker_rest_s=0.2) as till:
+        order = till.order()
+        till.line.meets(loses_the_answer)
+        answer = await till.client.create(order)
+        (shown, _) = answered(await till.admin("GET", "/breaker"))["data"]
+        assert shown["state"] == "open"
+        fired("S18", shown["failures"])
+        assert answer.outcome is Outcome.UNKNOWN
+
+        await till.run("share_breakers")
+        await asyncio.sleep(0.3)
+        assert (await till.client.create(order)).outcome is Outcome.OK
+        assert len(await till.intents_of(order.reservation_id)) == 1
+        assert await till.violated() == {}

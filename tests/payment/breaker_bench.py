@@ -40,12 +40,16 @@ class Notes:
         self.changes: list[tuple[str, str]] = []
         self.refused = 0
         self.nudges = 0
+        self.levels: dict[str, Callable[[], float]] = {}
 
     def breaker_changed(self, name: str, state: str) -> None:
         self.changes.append((name, state))
 
     def breaker_refused(self, _name: str) -> None:
         self.refused += 1
+
+    def watch_breaker(self, name: str, level: Callable[[], float]) -> None:
+        self.levels[name] = level
 
     def nudge(self) -> None:
         self.nudges += 1

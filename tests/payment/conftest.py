@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.postgres import Postgres
-from payment_service.store.tables import metadata
 from tests.payment.till import Till, open_till
-
-_SWEEP = f"TRUNCATE {', '.join(table.name for table in metadata.sorted_tables)}"
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +21,6 @@ def till_database_url(postgres: Postgres, payment_template: str) -> Iterator[str
 async def till(till_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Till]:
     """payment_service in this process; after the test its own audit finds nothing."""
     async with open_till(till_database_url, tmp_path, monkeypatch) as till:
-        await till.sql(_SWEEP)
+        await till.sweep()
         yield till
         assert await till.violated() == {}

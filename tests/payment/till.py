@@ -28,6 +28,7 @@ from payment_service import app as payment_app
 from payment_service.api.dependencies import Parts
 from payment_service.settings import PaymentSettings
 from payment_service.store import audit
+from payment_service.store.tables import metadata
 from shared.clock import SystemClock
 from shared.invariants import check_all
 from shared.payment_contract import (
@@ -267,6 +268,10 @@ class Till:
         async with self.parts.database.transaction("test") as tx:
             result = await tx.execute(text(statement), values)
             return result.mappings().all() if result.returns_rows else ()
+
+    async def sweep(self) -> None:
+        """Empty every table."""
+        await self.sql(f"TRUNCATE {', '.join(table.name for table in metadata.sorted_tables)}")
 
     async def make_all_due(self) -> None:
         """Let every wait be over, as if time had passed."""

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import jwt
 import pytest
 
-from shared.payment_contract import PaymentStatus
+from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
 from tests.doubles import scripted_payments as acts
 from tests.reservation.box_office import BoxOffice, Customer
@@ -92,6 +92,18 @@ async def test_trouble_is_an_outcome(office: BoxOffice, act: acts.Act, outcome: 
         assert booking["payment"]["status"] == "setup_failed"
     again = answered(await guest.convert(hold_id))
     assert (again["outcome"]["type"], again["payment"]["last_error"]) == ("action_required", None)
+
+
+async def test_the_wait_that_is_asked_for_is_passed_on(office: BoxOffice) -> None:
+    """S17: payment_service says when it will try again; the guest hears the same, in milliseconds, and not a guess."""
+    guest, hold_id = await a_hold(office)
+    cut_off = acts.Act("cut_off", outcome=Outcome.NOT_SENT, code="breaker_open", retry_after_ms=23_400)
+    office.payments.script("create", cut_off)
+    booking = answered(await guest.convert(hold_id), 201)
+    outcome = booking["outcome"]
+    assert (outcome["type"], outcome["retryable"], outcome["retry_after_ms"]) == ("payment_setup_failed", True, 23_400)
+    assert outcome["error"]["retry_after_ms"] == 23_400
+    assert booking["payment"]["last_error"]["code"] == "breaker_open"
 
 
 async def test_a_slow_payment_service_costs_no_more_than_the_budget(office: BoxOffice) -> None:

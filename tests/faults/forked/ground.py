@@ -61,6 +61,8 @@ _PAYMENT: dict[str, Any] = {
     "retry_first_wait_s": 0.02,
     "retry_max_wait_s": 0.05,
     "refresh_interval_s": 0.1,
+    "breaker_rest_s": 0.2,
+    "breaker_ramp_s": 0.01,
     "idempotency_lease_s": LEASE_S,
     "webhook_lease_seconds": LEASE_S,
     "webhook_poll_seconds": 0.1,
