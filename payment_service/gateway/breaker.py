@@ -166,7 +166,8 @@ class Breaker:
 
     def adopt(self, agreed: Agreed) -> None:
         """Take over what all processes share, unless something has happened here that they do not know yet."""
-        self._note_force(agreed)
+        if self._agreed.forced is BreakerState.OPEN and agreed.forced is None:
+            self._ramp_until_s = self._now_s() + self._policy.ramp_s
         self._agreed = agreed
         if self.news or self._probe:
             return
@@ -289,10 +290,3 @@ class Breaker:
             return f"the probe failed: {self._last_code}"
         calls, failures = self._window.counts()
         return f"{failures} of {calls} calls failed, the last one: {self._last_code}"
-
-    def _note_force(self, agreed: Agreed) -> None:
-        if agreed.forced is self._agreed.forced:
-            return
-        if self._agreed.forced is BreakerState.OPEN:
-            self._ramp_until_s = self._now_s() + self._policy.ramp_s
-        log.warning("breaker_forced", name=str(self.name), to=str(agreed.forced or "auto"), reason=agreed.reason)

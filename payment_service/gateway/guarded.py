@@ -179,8 +179,8 @@ class GuardedGateway:
             async with asyncio.timeout(limit_s):
                 return await attempt()
         except TimeoutError:
-            # A call that was cut short because little was left of the budget says nothing about the provider.
-            return Result(Outcome.UNKNOWN, code="timeout", again=True, sick=limit_s >= self._patience.attempt_s)
+            # Little may have been left of the budget; but then earlier attempts have used it up.
+            return Result(Outcome.UNKNOWN, code="timeout", again=True, sick=True)
 
     def _wait_before_next(self, course: _Course, error: Exception) -> float | bool:
         """Return the wait in seconds, or False: another attempt must fit the budget, wait included."""

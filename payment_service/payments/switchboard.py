@@ -76,6 +76,7 @@ class Switchboard:
             raise BreakerNotFound
         async with self._database.reading() as connection:
             await breakers.force(connection, name, forced, by=by, reason=reason)
+        log.warning("breaker_forced", name=name, to=str(forced or "auto"), by=by, reason=reason)
         await self.share()
         return self.breakers[BreakerName(name)].seen()
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from payment_service.gateway.breaker import Agreed
 from payment_service.gateway.guarded import GuardedGateway, Patience, log_retries_without_arguments
 from payment_service.gateway.results import Result, done
+from payment_service.states import BreakerState
 from shared.payment_contract import Outcome
-from tests.payment.breaker_bench import HandClock, a_breaker
+from tests.payment.breaker_bench import POLICY, SICK, HandClock, a_breaker
 
 NOT_SENT = Result[Any](Outcome.NOT_SENT, code="provider_unreachable", again=True)
 UNKNOWN = Result[Any](Outcome.UNKNOWN, code="no_answer", again=True)
@@ -22,7 +24,7 @@ class Scripted:
     """A gateway whose captures end as written, and whose other calls nobody makes."""
 
     def __init__(self, *script: Result[Any] | Callable[[], Awaitable[Result[Any]]]) -> None:
-        self.script = list(script)
+        self.script: list[Any] = list(script)
         self.keys: list[str] = []
 
     async def capture_intent(self, _intent_id: str, *, key: str) -> Result[Any]:
@@ -154,6 +156,44 @@ async def test_an_attempt_that_takes_too_long_is_unknown() -> None:
     patience = Patience(attempt_s=0.02, max_attempts=1, first_wait_s=1, max_wait_s=10)
     result = await Bench(hangs, patience=patience).capture()
     assert (result.outcome, result.code) == (Outcome.UNKNOWN, "timeout")
+
+
+async def test_an_open_breaker_is_not_asked_again(waits: list[float]) -> None:
+    """S17: the fourth attempt opens it; there is no fifth, and no wait for one: the caller hears when to come back."""
+    patience = Patience(attempt_s=5, max_attempts=10, first_wait_s=1, max_wait_s=10)
+    bench = Bench(*[SICK] * 4, OK, breaker=True, patience=patience)
+    result = await bench.capture(budget_s=100)
+    assert (result.outcome, result.retry_after_s, len(waits)) == (Outcome.UNKNOWN, POLICY.rest_s, 3)
+    refused = await bench.capture()
+    assert (refused.outcome, refused.code) == (Outcome.NOT_SENT, "breaker_open")
+    assert len(bench.gateway.keys) == 4
+
+
+async def test_what_may_have_happened_stays_unknown_when_the_breaker_opens_meanwhile() -> None:
+    """S18: the first attempt may have arrived, the second one is refused: the call as a whole is UNKNOWN."""
+    bench = Bench(breaker=True)
+
+    async def opens_meanwhile() -> Result[Any]:
+        bench.breaker.adopt(Agreed(forced=BreakerState.OPEN))
+        return UNKNOWN
+
+    bench.gateway.script = [opens_meanwhile, OK]
+    result = await bench.capture()
+    assert (result.outcome, bench.gateway.script) == (Outcome.UNKNOWN, [OK])
+
+
+async def test_hanging_calls_open_the_breaker() -> None:
+    """S05: a provider that takes the call and never answers is not well, although nothing was refused."""
+
+    async def hangs() -> Result[Any]:
+        await asyncio.sleep(30)
+        return OK
+
+    patience = Patience(attempt_s=0.01, max_attempts=1, first_wait_s=1, max_wait_s=10)
+    bench = Bench(*[hangs] * POLICY.min_calls, breaker=True, patience=patience)
+    for _ in range(POLICY.min_calls):
+        assert (await bench.capture()).code == "timeout"
+    assert bench.breaker.state is BreakerState.OPEN
 
 
 async def test_a_cancelled_caller_is_not_mistaken_for_a_result() -> None:

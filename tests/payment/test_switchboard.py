@@ -222,7 +222,9 @@ async def test_what_happened_without_the_database_is_told_when_it_is_back(start:
 async def test_an_operators_word_holds_everywhere(start: Start) -> None:
     """Open, closed, and back to itself: the next tick of each process follows, and failures cannot overrule it."""
     one, two = start(), start()
-    await one.board.force("interactive", OPEN, by="olga", reason="drill")
+    with capture_logs() as lines:
+        await one.board.force("interactive", OPEN, by="olga", reason="drill")
+    assert [(line["name"], line["to"], line["by"]) for line in lines] == [("interactive", "open", "olga")]
     await share(two)
     assert (await two.call()).code == "breaker_open"
     await one.board.force("interactive", CLOSED, by="olga", reason="we know better")
