@@ -1,9 +1,9 @@
 """Leaves a provider that is not well alone for a while, and lets one call find out whether it is back.
 
-aiobreaker is the state machine. What it gets wrong for us is replaced through its own extension points: `window` counts
-a rate instead of failures in a row, and a listener lets one probe through where it would let everybody. A third trap
-stays: the call that trips it was made, and comes back as the same error as a call that was never made. So each call is
-judged inside, and what it came to is remembered there; aiobreaker's errors are never read.
+aiobreaker is the state machine. It counts failures in a row: `window` counts a rate in its place. It lets everybody
+through when half open: the right to try is a lease that is claimed before it is asked, because all processes share it and
+its listeners cannot wait. And the call that trips it was made, yet comes back as the same error as one that never was: so
+each call is judged inside, what it came to is remembered there, and aiobreaker's errors are never read.
 """
 
 import random
@@ -89,20 +89,13 @@ class _Sick(Exception):
 
 
 class _Listener(CircuitBreakerListener):  # type: ignore[misc]  # aiobreaker has no types
-    """Lets nobody but the holder of the ticket try while half open, and tells of changes that are some."""
+    """Tells of each change in our words."""
 
     def __init__(self, changed: Callable[[BreakerState, BreakerState], None]) -> None:
-        self.ticket: object = None
         self._changed = changed
 
-    def before_call(self, breaker: CircuitBreaker, func: object, *_args: Any, **_kwargs: Any) -> None:
-        if breaker.current_state is CircuitBreakerState.HALF_OPEN and func is not self.ticket:
-            raise CircuitBreakerError("another call is trying", breaker.opens_at)
-
     def state_change(self, _breaker: CircuitBreaker, old: Any, new: Any) -> None:
-        before, after = _STATES[old.state], _STATES[new.state]
-        if before is not after:
-            self._changed(before, after)
+        self._changed(_STATES[old.state], _STATES[new.state])
 
 
 class Breaker:
@@ -138,9 +131,8 @@ class Breaker:
         self._probe_until_s = 0.0
         self._ramp_until_s = 0.0
         self._window = RollingWindow(name, policy, clock.monotonic)
-        self._listener = _Listener(self._changed)
         self._machine = CircuitBreaker(
-            fail_max=1, state_storage=self._window, listeners=[self._listener], name=str(name)
+            fail_max=1, state_storage=self._window, listeners=[_Listener(self._changed)], name=str(name)
         )
 
     async def call(self, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
@@ -156,12 +148,13 @@ class Breaker:
                 self._last_code = result.code
                 raise _Sick
 
-        if await self._lets_in(judged):
+        if token := await self._lets_in():
             try:
                 with suppress(_Sick, CircuitBreakerError):
                     await self._machine.call_async(judged)
             finally:
-                self._hand_back(judged)
+                if self._probe is token:
+                    self._probe = None
         return self._told(made[0]) if made else self._refusal()
 
     def adopt(self, agreed: Agreed) -> None:
@@ -217,32 +210,29 @@ class Breaker:
 
     # who may call
 
-    async def _lets_in(self, ticket: object) -> bool:
+    async def _lets_in(self) -> UUID | None:
+        """Return what lets a call in: any token while closed, that of the one probe after a rest."""
         if self._agreed.forced is BreakerState.OPEN:
-            return False
+            return None
         if self._window.state is CircuitBreakerState.CLOSED:
-            return self._is_up_to_speed()
+            return uuid4() if self._is_up_to_speed() else None
         waiting = self._window.is_resting or self._now_s() < self._probe_until_s
-        return not waiting and await self._take_probe(ticket)
+        return None if waiting else await self._take_probe()
 
     def _is_up_to_speed(self) -> bool:
         """Right after healing let a growing share through: all who waited would come at once."""
         left_s = self._ramp_until_s - self._now_s()
         return left_s <= 0 or self._uniform(0, 1) < max(_FIRST_SHARE, 1 - left_s / self._policy.ramp_s)
 
-    async def _take_probe(self, ticket: object) -> bool:
+    async def _take_probe(self) -> UUID | None:
         """Become the one caller that tries, first of this process and then of all; who dies of it loses the lease."""
         token = uuid4()
         self._probe_until_s = self._now_s() + self._policy.probe_lease_s
         if not await self._claim_probe(self.name, token):
             self._probe_until_s = self._now_s() + _LOOK_AGAIN_S
-            return False
-        self._probe, self._listener.ticket = token, ticket
-        return True
-
-    def _hand_back(self, ticket: object) -> None:
-        if self._listener.ticket is ticket:
-            self._probe = self._listener.ticket = None
+            return None
+        self._probe = token
+        return token
 
     # what callers are told
 

@@ -42,7 +42,7 @@ class _Part:
 class RollingWindow(CircuitBreakerStorage):  # type: ignore[misc]  # aiobreaker has no types
     """Says 1 where aiobreaker asks for the number of failures, once too many of enough calls have failed; else 0.
 
-    Only calls that end while the breaker is closed count: what was under way when it opened has no say any more.
+    It begins empty whenever the breaker closes: what was before has no say any more.
     """
 
     def __init__(self, name: str, policy: Policy, monotonic: Callable[[], float]) -> None:
@@ -73,6 +73,7 @@ class RollingWindow(CircuitBreakerStorage):  # type: ignore[misc]  # aiobreaker 
 
     @property
     def counter(self) -> int:
+        """Return 1 when it is time to open; a call that fails late finds it open already, and must not begin a new rest."""
         calls, failures = self.counts()
         too_many = calls >= self._policy.min_calls and failures >= calls * self._policy.error_rate
         return int(too_many and self._state is CircuitBreakerState.CLOSED)
@@ -83,9 +84,8 @@ class RollingWindow(CircuitBreakerStorage):  # type: ignore[misc]  # aiobreaker 
 
     @opened_at.setter
     def opened_at(self, _at: datetime) -> None:
-        """Begin a rest; aiobreaker sets this again for each call that fails late, which begins none."""
-        if self._state is not CircuitBreakerState.OPEN:
-            self.rested_at_s = self._monotonic() + self._policy.rest_s
+        """Begin a rest, whatever the instant: aiobreaker's clock is not ours."""
+        self.rested_at_s = self._monotonic() + self._policy.rest_s
 
     @property
     def is_resting(self) -> bool:
@@ -99,8 +99,6 @@ class RollingWindow(CircuitBreakerStorage):  # type: ignore[misc]  # aiobreaker 
         return sum(part.calls for part in self._parts), sum(part.failures for part in self._parts)
 
     def _count(self, *, failures: int) -> None:
-        if self._state is not CircuitBreakerState.CLOSED:
-            return
         now_s = self._monotonic()
         if not self._parts or now_s >= self._parts[-1].began_s + self._policy.window_s / _PARTS:
             self._parts.append(_Part(now_s))

@@ -117,7 +117,7 @@ async def test_the_first_to_open_decides_how_long(start: Start) -> None:
 
 async def test_two_hundred_callers_of_two_processes_send_one_probe(start: Start) -> None:
     """S19: the rest is over for all at once; one call reaches the provider, and its success opens the way for all."""
-    one, two = start(), start()
+    one, two = start(probe_lease_s=15), start(probe_lease_s=15)
     await one.open()
     await share(two)
     one.calls = two.calls = 0
@@ -132,13 +132,17 @@ async def test_two_hundred_callers_of_two_processes_send_one_probe(start: Start)
 
 async def test_a_bad_probe_is_everybodys(start: Start) -> None:
     """S19: one tried in vain; the other does not try again before the new rest is over."""
-    one, two = start(), start()
+    one, two = start(), start(rest_s=30)
     await one.open()
     await share(two)
     await asyncio.sleep(SHORT.rest_s)
     assert (await two.call(SICK)).outcome is Outcome.UNKNOWN
-    await share(two, one)
+    await share(two)
+    one.calls = 0
+    assert (await one.call()).code == "breaker_open", "the row says so, although nobody here knows it yet"
+    await share(one)
     assert (await one.call()).code == "breaker_open"
+    assert one.calls == 0
     assert one.board.seen()[0].reason == "the probe failed: http_500"
 
 
@@ -217,6 +221,16 @@ async def test_what_happened_without_the_database_is_told_when_it_is_back(start:
     assert two.breaker.state is CLOSED
     await share(one, two)
     assert two.breaker.state is OPEN
+
+
+async def test_nobody_tries_against_an_operators_word(start: Start) -> None:
+    """Held open a moment ago, elsewhere: the right to try is refused by the row."""
+    one, two = start(), start()
+    await one.open()
+    await asyncio.sleep(SHORT.rest_s)
+    await two.board.force("interactive", OPEN, by="olga", reason="drill")
+    one.calls = 0
+    assert ((await one.call()).code, one.calls) == ("breaker_open", 0)
 
 
 async def test_an_operators_word_holds_everywhere(start: Start) -> None:
