@@ -2,63 +2,30 @@
 
 from functools import partial
 
-from payment_service.metrics import Metrics
-from payment_service.payments.notifying import Notifying
-from payment_service.payments.switchboard import Switchboard
-from payment_service.settings import PaymentSettings
-from payment_service.store import idempotency, outbox, webhook_events
-from payment_service.webhooks.processing import Processing
-from shared.database import Database
-from shared.flags import Flags
-from shared.ticker import Background, Job
+from payment_service.behaviours import Behaviours
+from payment_service.nudges import BREAKERS, NEWS, WEBHOOKS
+from payment_service.store import dead_letters, idempotency, outbox, webhook_events
+from shared.ticker import Job
 
-_WEBHOOKS = "process_webhooks"
-_NEWS = "deliver_news"
-_BREAKERS = "share_breakers"
 _FORGET_BATCH = 500
 
 
-class Nudges:
-    """Wakes jobs early: what was just stored need not wait for the next tick. A lost nudge costs one interval."""
-
-    def __init__(self) -> None:
-        self._background: Background | None = None
-
-    def connect(self, background: Background) -> None:
-        """Behaviours are made before the jobs that run them, so the wire is laid last."""
-        self._background = background
-
-    def webhooks(self) -> None:
-        self._nudge(_WEBHOOKS)
-
-    def news(self) -> None:
-        self._nudge(_NEWS)
-
-    def breakers(self) -> None:
-        self._nudge(_BREAKERS)
-
-    def _nudge(self, name: str) -> None:
-        if self._background:
-            self._background.nudge(name)
-
-
-def jobs(
-    settings: PaymentSettings,
-    database: Database,
-    flags: Flags,
-    metrics: Metrics,
-    processing: Processing,
-    notifying: Notifying,
-    switchboard: Switchboard,
-) -> tuple[Job, ...]:
+def jobs(work: Behaviours) -> tuple[Job, ...]:
     """Return the table; every line is also all there is to recovery after a crash."""
+    settings, database, flags, metrics = (
+        work.ground.settings,
+        work.ground.database,
+        work.ground.flags,
+        work.ground.metrics,
+    )
 
     async def count_backlogs() -> int:
         async with database.reading() as connection:
-            waiting, dead = await webhook_events.backlog(connection)
+            waiting = await webhook_events.waiting(connection)
+            dead = await dead_letters.by_reason(connection)
             news = await outbox.backlog(connection)
         metrics.webhooks_waiting.set(waiting)
-        metrics.dead_letters.set(dead)
+        metrics.count_dead_letters(dead)
         metrics.news_waiting.set(news)
         return 0
 
@@ -68,13 +35,16 @@ def jobs(
 
     return (
         Job(
-            _WEBHOOKS,
+            WEBHOOKS,
             settings.webhook_poll_seconds,
             settings.webhook_batch_size,
-            processing.process_due,  # whatever the flag says: what was acknowledged must have its effect
+            work.processing.process_due,  # whatever the flag says: what was acknowledged must have its effect
         ),
-        Job(_NEWS, settings.outbox_poll_seconds, settings.outbox_batch_size, notifying.deliver_due),
-        Job(_BREAKERS, settings.breaker_share_seconds, 1, switchboard.share),
+        Job(NEWS, settings.outbox_poll_seconds, settings.outbox_batch_size, work.notifying.deliver_due),
+        Job(BREAKERS, settings.breaker_share_seconds, 1, work.switchboard.share),
+        # Its pace is in the rows, so that more processes do not make it faster: it never asks for the next batch at once.
+        Job("replay_webhooks", settings.webhook_replay_poll_seconds, 1, work.replaying.replay_due),
+        Job("check_event_types", settings.webhook_types_check_seconds, 1, work.endpoints.look),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),

@@ -2,8 +2,10 @@
 
     Problem
     ├── WebhookSignatureInvalid, WebhookMalformed                          400
-    ├── PaymentNotFound, WebhookEventNotFound, BreakerNotFound             404
+    ├── PaymentNotFound, WebhookEventNotFound, WebhookReplayNotFound       404
+    ├── BreakerNotFound                                                    404
     ├── RefundExceedsPayment, PaymentIdentityTaken, EventAlreadyProcessed  409
+    ├── WebhookReplayClosed                                                409
     └── (from shared) the Idempotency-Key, tokens, signatures, bodies
 
 What Stripe refuses is no problem document: it is the outcome `declined` of a 200 answer.
@@ -30,6 +32,14 @@ class WebhookEventNotFound(NotFound):
 
 class BreakerNotFound(NotFound):
     code, title = "BREAKER_NOT_FOUND", "There is no such breaker"
+
+
+class WebhookReplayNotFound(NotFound):
+    code, title = "WEBHOOK_REPLAY_NOT_FOUND", "There is no such replay"
+
+
+class WebhookReplayClosed(Problem):
+    status, code, title = 409, "WEBHOOK_REPLAY_CLOSED", "This replay has ended, or its plan is too old; plan a new one"
 
 
 class PaymentIdentityTaken(Problem):

@@ -1,6 +1,6 @@
 """Every metric of this service: its name, its labels, and the question it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -64,12 +64,28 @@ class Metrics(ProcessMetrics):
         self.dead_letters = Gauge(
             "payment_webhooks_dead", "How many events wait for an operator? Alert above 0.", registry=registry
         )
+        self.dead_letters_by_reason = Gauge(
+            "payment_webhooks_dead_by_reason", "Why are events dead?", ["reason"], registry=registry
+        )
+        self.event_types_missing = Gauge(
+            "payment_webhook_event_types_missing",
+            "How many event types that we need does no endpoint at Stripe send? Alert above 0; -1: not known.",
+            registry=registry,
+        )
+        self.event_types_missing.set(-1)
         self.news_delivered = Counter(
             "payment_news_deliveries", "Does reservation_service get the news?", ["result"], registry=registry
         )
         self.news_waiting = Gauge(
             "payment_news_waiting", "How much news has reservation_service not heard yet?", registry=registry
         )
+
+    def count_dead_letters(self, by_reason: Mapping[str, int]) -> None:
+        """Show how many events are dead, in all and by reason; a reason that nobody has any more disappears."""
+        self.dead_letters.set(sum(by_reason.values()))
+        self.dead_letters_by_reason.clear()
+        for reason, count in by_reason.items():
+            self.dead_letters_by_reason.labels(reason).set(count)
 
     def called(self, operation: str, outcome: Outcome, took_s: float) -> None:
         self.provider_calls.labels(operation, str(outcome)).observe(took_s)

@@ -67,6 +67,25 @@ class PaymentSettings(SharedSettings):
     webhook_lease_seconds: float = Field(45.0, gt=0, description="longer than background_budget_s")
     webhook_backoff_first_s: float = Field(1.0, gt=0, description="the wait after the first failure; it doubles")
     webhook_backoff_max_s: float = Field(60.0, gt=0, description="Stripe back after an outage is noticed by then")
+    webhook_looks_per_s: float = Field(
+        20.0,
+        gt=0,
+        description="questions to Stripe about events, of each process; Stripe's test mode allows 25/s in all",
+    )
+    webhook_replay_batch_size: int = Field(
+        50, ge=1, le=1000, description="events of one replay on their way at a time, so that new events never starve"
+    )
+    webhook_replay_poll_seconds: float = Field(1.0, gt=0, description="a replay sends its next events round so often")
+    webhook_replay_max_events: int = Field(
+        10_000, ge=1, description="one replay is about no more, the oldest first; plan another one for the rest"
+    )
+    webhook_replay_plan_valid_s: float = Field(900.0, gt=0, description="an older plan is not confirmed any more")
+    webhook_types_check_seconds: float = Field(
+        300.0, gt=0, description="how often Stripe is asked, from the start on, whether it sends every type we need"
+    )
+    stripe_webhook_url: str = Field(
+        "", description="our webhook endpoint's address at Stripe; empty: every enabled endpoint of the account counts"
+    )
 
     outbox_poll_seconds: float = Field(1.0, gt=0, description="news is nudged; the poll finds what a crash left")
     outbox_batch_size: int = Field(8, ge=1, le=50, description="told at the same time; as many as connections")

@@ -102,3 +102,20 @@ class EventStatus(StrEnum):
     PROCESSED = "processed"
     IGNORED = "ignored"
     DEAD = "dead"
+
+
+class ReplayStatus(StrEnum):
+    """Where a replay of many events stands; only a running one moves."""
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class ReplayItem(StrEnum):
+    """What became of one event of a replay: its turn has not come, it was sent round, or it had moved on by itself."""
+
+    WAITING = "waiting"
+    REPLAYED = "replayed"
+    SKIPPED = "skipped"

@@ -5,11 +5,11 @@ worker that was frozen: it writes only `WHERE lease_epoch = mine`. Judged by the
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Integer, RowMapping, Table, and_, func, or_, select, update
+from sqlalchemy import Column, DateTime, Integer, RowMapping, Table, and_, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement
 
@@ -52,6 +52,27 @@ async def claim_one(connection: AsyncConnection, table: Table, row_id: UUID, *, 
     return rows[0] if rows else None
 
 
+async def claim_alike(
+    connection: AsyncConnection,
+    table: Table,
+    column: Column[Any],
+    values: Collection[Any],
+    *,
+    limit: int,
+    lease_s: float,
+) -> Sequence[RowMapping]:
+    """Lease unfinished rows that share one of these values, due or not: work that is done together anyway."""
+    alike = (
+        select(table.c.id)
+        .where(and_(column.in_(values), table.c.due_at.is_not(None), _free(table)))
+        .order_by(table.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("alike")
+    )
+    return await _lease(connection, table, table.c.id.in_(select(alike.c.id)), lease_s)
+
+
 async def _lease(
     connection: AsyncConnection, table: Table, which: ColumnElement[bool], lease_s: float
 ) -> Sequence[RowMapping]:
@@ -73,6 +94,20 @@ async def still_mine(connection: AsyncConnection, table: Table, row_id: UUID, ep
     return renewed.rowcount == 1
 
 
+async def still_mine_of(
+    connection: AsyncConnection, table: Table, held: Sequence[tuple[UUID, int]], *, lease_s: float
+) -> set[UUID]:
+    """Do the same for many rows, given with their epochs; returns the ids of those that may be written."""
+    renewed = await connection.execute(
+        update(table).where(_held(table, held)).values(lease_until=_in(lease_s)).returning(table.c.id)
+    )
+    return set(renewed.scalars())
+
+
+def _held(table: Table, held: Sequence[tuple[UUID, int]]) -> ColumnElement[bool]:
+    return tuple_(table.c.id, table.c.lease_epoch).in_(held)
+
+
 async def put_back(
     connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *, due_in_s: float, **values: Any
 ) -> bool:
@@ -83,6 +118,13 @@ async def put_back(
 async def finish(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:
     """Give the lease up for good: the row never falls due again by itself."""
     return await _settle(connection, table, row_id, epoch, due_at=None, **values)
+
+
+async def finish_all(
+    connection: AsyncConnection, table: Table, held: Sequence[tuple[UUID, int]], **values: Any
+) -> None:
+    """Finish many rows with the same words; those that somebody else has taken over stay as they are."""
+    await connection.execute(update(table).where(_held(table, held)).values(due_at=None, lease_until=None, **values))
 
 
 async def _settle(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:

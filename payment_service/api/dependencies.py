@@ -14,6 +14,7 @@ from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
 from payment_service.payments.switchboard import Switchboard
 from payment_service.webhooks.inbox import Inbox
+from payment_service.webhooks.replaying import Replaying
 from shared.auth import TokenVerifier
 from shared.bodies import parse_id
 from shared.clock import Clock
@@ -37,6 +38,7 @@ class Parts:
     replays: Replays
     inbox: Inbox
     switchboard: Switchboard
+    event_replays: Replaying
     nudge_webhooks: Callable[[], None]
 
 

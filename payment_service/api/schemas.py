@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Strict
 
-from payment_service.states import BreakerName, BreakerState, EventStatus, RefundStatus
+from payment_service.states import BreakerName, BreakerState, EventStatus, RefundStatus, ReplayStatus
 from shared.bodies import ShortText, StrictBody
 from shared.payment_contract import PaymentStatus
 
@@ -52,6 +52,51 @@ class WebhookEventView(_View):
     payment_id: UUID | None
     received_at: datetime
     processed_at: datetime | None
+    replayed_by: str | None = None
+    replayed_at: datetime | None = None
+
+
+class DeadGroupView(_View):
+    """Dead events of one kind: the same type, reason and class of error."""
+
+    fingerprint: str
+    type: str
+    reason: str | None
+    last_error: str | None
+    count: int
+    first_at: datetime
+    last_at: datetime
+    example_ids: list[UUID]
+
+
+class DeadGroupList(_View):
+    data: list[DeadGroupView]
+
+
+class ReplayView(_View):
+    """A replay of many events, and how far it has come. `skipped` ones had moved on before their turn."""
+
+    id: UUID
+    status: ReplayStatus
+    total: int
+    replayed: int
+    processed: int
+    dead_again: int
+    skipped: int
+    reason: str | None
+    planned_by: str
+    planned_at: datetime
+    expires_at: datetime
+    confirmed_by: str | None
+    cancelled_by: str | None
+    finished_at: datetime | None
+
+
+class ReplayPlanView(ReplayView):
+    """A plan: how many events match, and a few of those that it is about."""
+
+    matching: int
+    sample: list[UUID]
 
 
 class TimelineLineView(_View):

@@ -6,10 +6,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from payment_service.api.dependencies import Parts, TheParts
-from payment_service.api.schemas import WebhookEventView
+from payment_service.api.schemas import DeadGroupList, DeadGroupView, WebhookEventView
 from payment_service.errors import EventAlreadyProcessed, WebhookEventNotFound
 from payment_service.states import EventStatus
-from payment_service.store import webhook_events
+from payment_service.store import dead_letters, webhook_events
 from shared.bodies import parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
 from shared.problems import Forbidden, Unauthenticated, ValidationFailed, problem_responses
@@ -29,6 +29,14 @@ async def list_webhook_events(
     return list_of(WebhookEventView, rows, page.limit)
 
 
+@router.get("/groups", operation_id="groupDeadWebhookEvents", responses=problem_responses(*_ROLE))
+async def group_dead_webhook_events(parts: TheParts, _by: TheViewer) -> DeadGroupList:
+    """Show the dead events put together by what went wrong, the most frequent first."""
+    async with parts.database.reading() as connection:
+        groups = await dead_letters.groups(connection)
+    return DeadGroupList(data=[DeadGroupView.model_validate(group) for group in groups])
+
+
 @router.get("/{event_id}", operation_id="getWebhookEvent", responses=problem_responses(*_ROLE, WebhookEventNotFound))
 async def get_webhook_event(parts: TheParts, _by: TheViewer, event_id: str) -> WebhookEventView:
     """Show one of Stripe's events."""
@@ -38,14 +46,19 @@ async def get_webhook_event(parts: TheParts, _by: TheViewer, event_id: str) -> W
 @router.post(
     "/{event_id}/replay",
     operation_id="replayWebhookEvent",
-    responses=problem_responses(*_ROLE, WebhookEventNotFound, EventAlreadyProcessed),
+    responses=problem_responses(*_ROLE, ValidationFailed, WebhookEventNotFound, EventAlreadyProcessed),
 )
-async def replay_webhook_event(parts: TheParts, by: TheOperator, event_id: str) -> WebhookEventView:
+async def replay_webhook_event(
+    parts: TheParts,
+    by: TheOperator,
+    event_id: str,
+    force: Annotated[bool, Query(description="also when the event has had its effect")] = False,
+) -> WebhookEventView:
     """Process an event that has had no effect once more; the object is asked for afresh."""
     known = await _find(parts, event_id)
     event_uuid: UUID = known["id"]
     async with parts.database.transaction("revive_event") as tx:
-        revived = await webhook_events.revive(tx, event_uuid, by=by.subject)
+        revived = await webhook_events.revive(tx, event_uuid, by=by.subject, force=force)
     if revived is None:
         raise EventAlreadyProcessed
     parts.nudge_webhooks()

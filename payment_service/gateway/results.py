@@ -40,6 +40,15 @@ class RefundSeen:
 
 
 @dataclass(frozen=True)
+class EndpointSeen:
+    """A webhook endpoint as the provider has it; the type `*` stands for all."""
+
+    url: str
+    types: frozenset[str]
+    enabled: bool
+
+
+@dataclass(frozen=True)
 class Result(Generic[T]):
     """How one call ended. UNKNOWN is never failure: the provider may have done it.
 

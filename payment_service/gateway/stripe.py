@@ -18,8 +18,8 @@ import stripe
 import structlog
 from pydantic import SecretStr
 
-from payment_service.gateway.results import IntentSeen, RefundSeen, Result, done
-from payment_service.gateway.wire_objects import decline_class, read_intent, read_list, read_refund
+from payment_service.gateway.results import EndpointSeen, IntentSeen, RefundSeen, Result, done
+from payment_service.gateway.wire_objects import decline_class, read_endpoint, read_intent, read_list, read_refund
 from shared.payment_contract import Outcome
 
 log = structlog.get_logger()
@@ -71,6 +71,7 @@ class StripeGateway:
     def __init__(self, client: stripe.StripeClient, http: httpx.AsyncClient) -> None:
         self._intents = client.v1.payment_intents
         self._refunds = client.v1.refunds
+        self._endpoints = client.v1.webhook_endpoints
         self._http = http
 
     @classmethod
@@ -171,6 +172,13 @@ class StripeGateway:
         return await _ask(
             lambda document: [read_refund(item) for item in read_list(document)[0]],
             lambda: self._refunds.list_async({"payment_intent": intent_id, "limit": 100}),
+        )
+
+    async def list_webhook_endpoints(self) -> Result[Sequence[EndpointSeen]]:
+        """Return the account's webhook endpoints; Stripe allows sixteen."""
+        return await _ask(
+            lambda document: [read_endpoint(item) for item in read_list(document)[0]],
+            lambda: self._endpoints.list_async({"limit": 100}),
         )
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from payment_service.gateway.results import IntentSeen, RefundSeen
+from payment_service.gateway.results import EndpointSeen, IntentSeen, RefundSeen
 from payment_service.states import RefundStatus
 from shared.payment_contract import PaymentStatus
 
@@ -103,6 +103,12 @@ class _Refund(_Wire):
     failure_reason: str | None = None
 
 
+class _Endpoint(_Wire):
+    url: str
+    enabled_events: list[str]
+    status: str
+
+
 def read_intent(document: Any) -> IntentSeen:
     """Read a PaymentIntent. Raises ValueError for anything else, and for a status that is not known."""
     wire = _Intent.model_validate(document)
@@ -138,6 +144,12 @@ def read_refund(document: Any) -> RefundSeen:
         refund_id=_our_id(wire.metadata, "refund_id"),
         failure=(wire.failure_reason or "")[:100] or None,
     )
+
+
+def read_endpoint(document: Any) -> EndpointSeen:
+    """Read a webhook endpoint. Raises ValueError for anything else."""
+    wire = _Endpoint.model_validate(document)
+    return EndpointSeen(wire.url, frozenset(wire.enabled_events), wire.status == "enabled")
 
 
 def read_list(document: Any) -> tuple[list[Any], bool]:

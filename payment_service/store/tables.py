@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from payment_service.states import BreakerState, EventStatus, RefundStatus
+from payment_service.states import BreakerState, EventStatus, RefundStatus, ReplayItem, ReplayStatus
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
@@ -125,6 +125,7 @@ webhook_events = Table(
     Column("deliveries", Integer, nullable=False, server_default="1"),
     Column("payment_id", Uuid, comment="whose state it led to"),
     Column("replayed_by", Text),
+    _instant("replayed_at"),
     _instant("received_at", nullable=False),
     _instant("processed_at"),
     *due_columns(),
@@ -134,6 +135,40 @@ webhook_events = Table(
     UniqueConstraint("stripe_event_id", name="webhook_events_stripe_event"),
     Index("webhook_events_claimable", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("webhook_events_by_payment", "payment_id"),
+    Index("webhook_events_alike", "intent_id", postgresql_where=text("due_at IS NOT NULL")),
+    Index("webhook_events_dead", "processed_at", postgresql_where=text(f"status = '{EventStatus.DEAD}'")),
+)
+
+# Many events sent round again: planned, confirmed, and then done a few at a time by a job.
+webhook_replays = Table(
+    "webhook_replays",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("total", Integer, nullable=False, server_default="0"),
+    Column("planned_by", Text, nullable=False),
+    created_at("planned_at"),
+    _instant("expires_at", nullable=False),
+    Column("reason", Text, comment="in the words of who confirmed it"),
+    Column("confirmed_by", Text),
+    Column("cancelled_by", Text),
+    _instant("finished_at"),
+    _instant("due_at"),
+    CheckConstraint(is_one_of("status", ReplayStatus), name="webhook_replays_status"),
+    CheckConstraint(f"(due_at IS NOT NULL) = (status = '{ReplayStatus.RUNNING}')", name="webhook_replays_due"),
+    Index("webhook_replays_claimable", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+webhook_replay_items = Table(
+    "webhook_replay_items",
+    metadata,
+    Column("replay_id", Uuid, ForeignKey("webhook_replays.id", ondelete="CASCADE"), primary_key=True),
+    Column("event_id", Uuid, primary_key=True),
+    # As it was when the plan was made: an event that has moved on since is another one.
+    Column("event_status", Text, nullable=False),
+    _instant("ended_at", nullable=False),
+    Column("state", Text, nullable=False, server_default=ReplayItem.WAITING),
+    CheckConstraint(is_one_of("state", ReplayItem), name="webhook_replay_items_state"),
 )
 
 outbox = Table(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, false, func, or_, select, update
+from sqlalchemy import and_, case, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 
@@ -14,6 +14,8 @@ from payment_service.store.tables import webhook_events as events
 from shared import due_rows
 from shared.database import Connection, Row
 from shared.identifiers import new_id
+
+_ALIKE_MAX = 500
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,11 @@ async def store(tx: Connection, hint: Hint) -> Accepted:
 
 
 async def claim(tx: Connection, *, limit: int, lease_s: float) -> list[Claimed]:
-    """Lease due events, oldest first."""
-    return [_claimed(row) for row in await due_rows.claim_due(tx, events, limit=limit, lease_s=lease_s)]
+    """Lease due events, and all that wait for the same payments, so that one look at Stripe serves them together."""
+    rows = list(await due_rows.claim_due(tx, events, limit=limit, lease_s=lease_s))
+    if intents := {row["intent_id"] for row in rows if row["intent_id"]}:
+        rows += await due_rows.claim_alike(tx, events, events.c.intent_id, intents, limit=_ALIKE_MAX, lease_s=lease_s)
+    return sorted((_claimed(row) for row in rows), key=lambda event: event.id)
 
 
 async def claim_one(tx: Connection, event_id: UUID, *, lease_s: float) -> Claimed | None:
@@ -80,25 +85,35 @@ async def claim_one(tx: Connection, event_id: UUID, *, lease_s: float) -> Claime
 
 def _claimed(row: Row) -> Claimed:
     hint = Hint(row["stripe_event_id"], row["type"], row["object_id"], row["intent_id"], row["livemode"])
-    age = row["lease_until"] - row["received_at"]
+    age = row["lease_until"] - (row["replayed_at"] or row["received_at"])
     return Claimed(row["id"], row["lease_epoch"], row["attempts"], age.total_seconds(), hint)
 
 
-async def still_mine(tx: Connection, event: Claimed, *, lease_s: float) -> bool:
-    """Lock the row; False when another worker has taken over, and nothing may be written."""
-    return await due_rows.still_mine(tx, events, event.id, event.epoch, lease_s=lease_s)
+async def still_mine(tx: Connection, held: Sequence[Claimed], *, lease_s: float) -> list[Claimed]:
+    """Lock the rows; of an event that is missing in the answer another worker has taken over: nothing is written."""
+    mine = await due_rows.still_mine_of(tx, events, [(event.id, event.epoch) for event in held], lease_s=lease_s)
+    return [event for event in held if event.id in mine]
 
 
 async def finish(
-    tx: Connection, event: Claimed, status: EventStatus, *, reason: str | None, payment_id: UUID | None = None
-) -> bool:
-    """Say for good what came of an event."""
-    values: dict[str, Any] = {"status": status, "reason": reason, "processed_at": func.clock_timestamp()}
+    tx: Connection,
+    held: Sequence[Claimed],
+    status: EventStatus,
+    *,
+    reason: str | None,
+    error: str | None = None,
+    payment_id: UUID | None = None,
+) -> None:
+    """Say for good what came of events; `reason` and `error` are words for programs."""
+    values: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "last_error": error,
+        "processed_at": func.clock_timestamp(),
+    }
     if payment_id:
         values["payment_id"] = payment_id
-    if status != EventStatus.DEAD:
-        values["last_error"] = None
-    return await due_rows.finish(tx, events, event.id, event.epoch, **values)
+    await due_rows.finish_all(tx, events, [(event.id, event.epoch) for event in held], **values)
 
 
 async def put_back(tx: Connection, event: Claimed, *, reason: str, error: str, due_in_s: float, attempts: int) -> bool:
@@ -108,37 +123,27 @@ async def put_back(tx: Connection, event: Claimed, *, reason: str, error: str, d
     )
 
 
-async def bury(tx: Connection, event: Claimed, *, reason: str, error: str) -> bool:
-    """Leave an event to the operators, with a reason."""
-    return await due_rows.finish(
-        tx,
-        events,
-        event.id,
-        event.epoch,
-        status=EventStatus.DEAD,
-        reason=reason,
-        last_error=error,
-        processed_at=func.clock_timestamp(),
-    )
-
-
-async def revive(tx: Connection, event_id: UUID, *, by: str) -> dict[str, Any] | None:
-    """Make an ignored, dead or waiting event due again; None when it has had its effect (or is none of ours)."""
-    revived = await tx.execute(
-        update(events)
-        .where(events.c.id == event_id, events.c.status != EventStatus.PROCESSED)
-        .values(
-            status=EventStatus.RECEIVED,
-            reason="replayed",
-            attempts=0,
-            processed_at=None,
-            due_at=func.clock_timestamp(),
-            replayed_by=by,
-        )
-        .returning(*_SHOWN)
-    )
+async def revive(tx: Connection, event_id: UUID, *, by: str, force: bool) -> dict[str, Any] | None:
+    """Make an event due again; None when it has had its effect, unless `force`d (or is none of ours)."""
+    which = [events.c.id == event_id]
+    if not force:
+        which.append(events.c.status != EventStatus.PROCESSED)
+    revived = await tx.execute(update(events).where(*which).values(revived_by(by)).returning(*_SHOWN))
     row = revived.mappings().one_or_none()
     return dict(row) if row else None
+
+
+def revived_by(operator: str) -> dict[str, Any]:
+    """Return what sends an event round again: tries, age and what was said of it start anew."""
+    return {
+        "status": EventStatus.RECEIVED,
+        "reason": "replayed",
+        "attempts": 0,
+        "processed_at": None,
+        "due_at": func.clock_timestamp(),
+        "replayed_by": operator,
+        "replayed_at": func.clock_timestamp(),
+    }
 
 
 # A live lease is what "processing" means; a status of that name would outlive a worker that was killed.
@@ -157,6 +162,8 @@ _SHOWN = (
     events.c.payment_id,
     events.c.received_at,
     events.c.processed_at,
+    events.c.replayed_by,
+    events.c.replayed_at,
 )
 
 
@@ -190,13 +197,8 @@ async def of_payment(connection: Connection, payment_id: UUID) -> Sequence[Row]:
     return rows
 
 
-async def backlog(connection: Connection) -> tuple[int, int]:
-    """Count the events that wait, and the dead ones."""
-    found = await connection.execute(
-        select(
-            func.count().filter(events.c.due_at.is_not(None)),
-            func.count().filter(events.c.status == EventStatus.DEAD),
-        ).where(or_(events.c.due_at.is_not(None), events.c.status == EventStatus.DEAD))
-    )
-    waiting, dead = found.one()
-    return waiting, dead
+async def waiting(connection: Connection) -> int:
+    """Count the events that wait for their effect."""
+    found = await connection.execute(select(func.count()).where(events.c.due_at.is_not(None)))
+    count: int = found.scalar_one()
+    return count

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from payment_service.gateway.guarded import GuardedGateway
+from payment_service.gateway.paced import PacedGateway
 from payment_service.gateway.results import IntentSeen, RefundSeen, Result
 from payment_service.store.webhook_events import Hint
 from shared.crashpoints import external_call
@@ -22,17 +22,17 @@ class Findings:
     refunds: tuple[RefundSeen, ...] = ()
 
 
-Handler = Callable[[GuardedGateway, Hint, float], Awaitable[Result[Findings]]]
+Handler = Callable[[PacedGateway, Hint, float], Awaitable[Result[Findings]]]
 
 
-async def look_at_intent(provider: GuardedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+async def look_at_intent(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
     """Fetch the PaymentIntent as it is now."""
     async with external_call("fetch_hinted_intent"):
         seen = await provider.retrieve_intent(hint.intent_id, deadline=deadline)
     return _found(seen, Findings(seen.value)) if seen.value else _failed(seen)
 
 
-async def look_at_refund(provider: GuardedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+async def look_at_refund(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
     """Fetch one refund, and the PaymentIntent that it belongs to."""
     async with external_call("fetch_hinted_refund"):
         refund = await provider.retrieve_refund(hint.object_id, deadline=deadline)
@@ -42,7 +42,7 @@ async def look_at_refund(provider: GuardedGateway, hint: Hint, deadline: float) 
     return _found(found, replace(found.value, refunds=(refund.value,))) if found.value else found
 
 
-async def look_at_all_refunds(provider: GuardedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+async def look_at_all_refunds(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
     """Fetch the PaymentIntent and all its refunds; a charge's event does not say which one it was."""
     found = await look_at_intent(provider, hint, deadline)
     if found.value is None:

@@ -4,24 +4,32 @@ A worker that is killed anywhere in here leaves a lease that runs out, and the e
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 
 import structlog
 
-from payment_service.gateway.guarded import GuardedGateway
+from payment_service.gateway.paced import PacedGateway
 from payment_service.metrics import Metrics
 from payment_service.payments import recording
+from payment_service.settings import PaymentSettings
 from payment_service.states import EventStatus
 from payment_service.store import payments, webhook_events
 from payment_service.store.webhook_events import Claimed
-from payment_service.webhooks.handlers import HANDLERS, Findings
+from payment_service.webhooks.handlers import HANDLERS, Findings, look_at_refund
 from shared.database import Connection, Database
 from shared.payment_contract import Outcome
 from shared.problems import Weather
 
 log = structlog.get_logger()
+
+Flight: TypeAlias = tuple[Claimed, ...]
+"""Events that one look at Stripe serves, the oldest first; never empty."""
+
+_POSTPONED = "postponed"
+_SEEN_WITH_ANOTHER = "seen-with-another"
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,26 @@ class ProcessingLimits:
     max_attempts: int
     weather_max_age_s: float
     livemode: bool
+
+    @classmethod
+    def of(cls, settings: PaymentSettings) -> "ProcessingLimits":
+        return cls(
+            batch=settings.webhook_batch_size,
+            lease_s=settings.webhook_lease_seconds,
+            budget_s=settings.background_budget_s,
+            max_attempts=settings.webhook_max_attempts,
+            weather_max_age_s=settings.webhook_weather_max_age_h * 3600,
+            livemode=settings.livemode,
+        )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What came of the events of a flight, told of the oldest one."""
+
+    status: EventStatus
+    reason: str | None
+    payment_id: UUID | None = None
 
 
 class _Postponed(Exception):
@@ -62,7 +90,7 @@ class Processing:
     def __init__(
         self,
         database: Database,
-        provider: GuardedGateway,
+        provider: PacedGateway,
         metrics: Metrics,
         limits: ProcessingLimits,
         *,
@@ -80,48 +108,59 @@ class Processing:
         """Handle one batch of due events at the same time; returns how many there were."""
         async with self._database.transaction("claim_events") as tx:
             events = await webhook_events.claim(tx, limit=self._limits.batch, lease_s=self._limits.lease_s)
+        deadline = self._provider.budget(self._limits.budget_s)
+        room = asyncio.Semaphore(self._limits.batch)
         async with asyncio.TaskGroup() as group:
-            for event in events:
-                group.create_task(self._process(event))
+            for flight in self._flights(events):
+                group.create_task(self._process_in(room, flight, deadline))
         return len(events)
 
     async def process_now(self, event_id: UUID) -> bool:
         """Handle one stored event before its delivery is answered; False when it must be sent again."""
         async with self._database.transaction("claim_event") as tx:
             event = await webhook_events.claim_one(tx, event_id, lease_s=self._limits.lease_s)
-        return event is not None and await self._process(event)
+        if event is None:
+            return False
+        return await self._process((event,), self._provider.budget(self._limits.budget_s)) != _POSTPONED
 
-    async def _process(self, event: Claimed) -> bool:
+    async def _process_in(self, room: asyncio.Semaphore, flight: Flight, deadline: float) -> None:
+        async with room:
+            await self._process(flight, deadline)
+
+    async def _process(self, flight: Flight, deadline: float) -> str:
+        """Give the events of a flight their effect; returns what became of the oldest one."""
         try:
-            result = await self._have_effect(event)
+            result = await self._have_effect(flight, deadline)
         except _Hopeless as trouble:
-            result = await self._bury(event, trouble.reason, trouble.error)
+            result = await self._bury(flight, trouble.reason, trouble.error)
         except _Postponed as trouble:
-            result = await self._postpone(event, trouble)
+            result = await self._postpone(flight, trouble)
         except Weather as weather:
-            result = await self._postpone(event, _Postponed("database-away", type(weather).__name__, weather=True))
+            result = await self._postpone(flight, _Postponed("database-away", type(weather).__name__, weather=True))
         except Exception as error:
             # Whatever a handler trips over must not stop the other events.
-            log.exception("webhook_handler_failed", event_type=event.hint.type, error=type(error).__name__)
-            result = await self._postpone(event, _Postponed("handler-failed", type(error).__name__))
-        kind = event.hint.type if event.hint.type in HANDLERS else "other"
-        self._metrics.webhooks_processed.labels(kind, result).inc()
-        return result != "postponed"
+            log.exception("webhook_handler_failed", event_type=flight[0].hint.type, error=type(error).__name__)
+            result = await self._postpone(flight, _Postponed("handler-failed", type(error).__name__))
+        for event in flight:
+            kind = event.hint.type if event.hint.type in HANDLERS else "other"
+            self._metrics.webhooks_processed.labels(kind, result).inc()
+        return result
 
-    async def _have_effect(self, event: Claimed) -> str:
-        if reason := self._reason_to_ignore(event):
-            return await self._finish(event, EventStatus.IGNORED, reason)
-        if event.attempts > self._limits.max_attempts:
+    async def _have_effect(self, flight: Flight, deadline: float) -> str:
+        if reason := self._reason_to_ignore(flight[0]):
+            return await self._ignore(flight, reason)
+        if flight[0].attempts > self._limits.max_attempts:
             raise _Hopeless("worker-died", "the process ended each time")
-        deadline = self._provider.budget(self._limits.budget_s)
+        # Numbered after the events were stored and before anybody is asked: the answer is news to all of them.
         async with self._database.reading() as connection:
             question = await payments.next_question(connection)
-        found = await HANDLERS[event.hint.type](self._provider, event.hint, deadline)
+        hint = flight[0].hint
+        found = await HANDLERS[hint.type](self._provider, hint, deadline)
         if found.value is None:
             if found.outcome is Outcome.DECLINED:
                 raise _Hopeless("object-missing", found.code)
             raise _Postponed("provider-away", found.code, weather=True, retry_after_s=found.retry_after_s or 0.0)
-        return await self._apply(event, found.value, question)
+        return await self._apply(flight, found.value, question)
 
     def _reason_to_ignore(self, event: Claimed) -> str | None:
         if event.hint.type not in HANDLERS:
@@ -132,64 +171,92 @@ class Processing:
         # A refund of a charge that was made without a PaymentIntent is not one of ours.
         return None if event.hint.intent_id else "foreign"
 
-    async def _apply(self, event: Claimed, found: Findings, question: int) -> str:
-        """Record what was seen, write the news and mark the event, all or nothing."""
-        async with self._database.transaction("apply_event") as tx:
-            if not await webhook_events.still_mine(tx, event, lease_s=self._limits.lease_s):
-                return "overtaken"
-            payment = await payments.lock_by_intent(tx, found.intent.id, found.intent.payment_id)
-            if payment is None:
-                if found.intent.payment_id is None:
-                    return await self._mark(tx, event, EventStatus.IGNORED, "foreign")
-                raise _Postponed("unknown-object", "no payment row yet")
-            before = payment.version
-            payment = await recording.intent_seen(tx, payment, found.intent, question)
-            for refund in found.refunds:
-                payment = await recording.refund_seen(tx, payment, refund, question)
-            if payment.trouble == recording.REFUND_MISMATCH and event.attempts < self._limits.max_attempts:
-                raise _Postponed("refund-mismatch", "another refund may still be on its way")
-            if payment.trouble:
-                self._metrics.contradictions.inc()
-                return await self._mark(tx, event, EventStatus.DEAD, payment.trouble, payment.id)
-            reason = None if payment.version > before else "nothing-new"
-            result = await self._mark(tx, event, EventStatus.PROCESSED, reason, payment.id)
-        self._nudge_news()
-        self._metrics.webhook_lag.observe(event.age_s)
-        return result
-
-    async def _mark(
-        self,
-        tx: Connection,
-        event: Claimed,
-        status: EventStatus,
-        reason: str | None,
-        payment_id: UUID | None = None,
-    ) -> str:
-        await webhook_events.finish(tx, event, status, reason=reason, payment_id=payment_id)
-        return str(status)
-
-    async def _finish(self, event: Claimed, status: EventStatus, reason: str) -> str:
+    async def _ignore(self, flight: Flight, reason: str) -> str:
         async with self._database.transaction("finish_event") as tx:
-            return await self._mark(tx, event, status, reason)
+            await webhook_events.finish(tx, flight, EventStatus.IGNORED, reason=reason)
+        return str(EventStatus.IGNORED)
 
-    async def _postpone(self, event: Claimed, trouble: _Postponed) -> str:
-        tried_enough = event.attempts >= self._limits.max_attempts
+    async def _apply(self, flight: Flight, found: Findings, question: int) -> str:
+        """Record what was seen, write the news and mark the events, all or nothing."""
+        async with self._database.transaction("apply_event") as tx:
+            mine = await webhook_events.still_mine(tx, flight, lease_s=self._limits.lease_s)
+            if not mine:
+                return "overtaken"
+            verdict = await self._record(tx, mine, found, question)
+            first, others = mine[:1], mine[1:]
+            of_others = _SEEN_WITH_ANOTHER if verdict.status == EventStatus.PROCESSED else verdict.reason
+            for events, reason in ((first, verdict.reason), (others, of_others)):
+                if events:
+                    await webhook_events.finish(
+                        tx, events, verdict.status, reason=reason, payment_id=verdict.payment_id
+                    )
+        if verdict.status == EventStatus.PROCESSED:
+            self._nudge_news()
+            for event in mine:
+                self._metrics.webhook_lag.observe(event.age_s)
+        return str(verdict.status)
+
+    async def _record(self, tx: Connection, flight: Sequence[Claimed], found: Findings, question: int) -> _Verdict:
+        payment = await payments.lock_by_intent(tx, found.intent.id, found.intent.payment_id)
+        if payment is None:
+            if found.intent.payment_id is None:
+                return _Verdict(EventStatus.IGNORED, "foreign")
+            raise _Postponed("unknown-object", "no payment row yet")
+        before = payment.version
+        payment = await recording.intent_seen(tx, payment, found.intent, question)
+        for refund in found.refunds:
+            payment = await recording.refund_seen(tx, payment, refund, question)
+        fewest_attempts = min(event.attempts for event in flight)
+        if payment.trouble == recording.REFUND_MISMATCH and fewest_attempts < self._limits.max_attempts:
+            raise _Postponed("refund-mismatch", "another refund may still be on its way")
+        if payment.trouble:
+            self._metrics.contradictions.inc()
+            return _Verdict(EventStatus.DEAD, payment.trouble, payment.id)
+        return _Verdict(EventStatus.PROCESSED, None if payment.version > before else "nothing-new", payment.id)
+
+    async def _postpone(self, flight: Flight, trouble: _Postponed) -> str:
+        worn_out = [event for event in flight if self._has_tried_enough(event, trouble)]
+        if worn_out:
+            await self._bury(worn_out, trouble.reason, trouble.error)
+        waiting = [event for event in flight if event not in worn_out]
+        if not waiting:
+            return str(EventStatus.DEAD)
+        async with self._database.transaction("put_event_back") as tx:
+            for event in waiting:
+                await self._put_back(tx, event, trouble)
+        return _POSTPONED
+
+    def _has_tried_enough(self, event: Claimed, trouble: _Postponed) -> bool:
         if trouble.weather:
             # Nothing is wrong with the event, so the number of tries says nothing; its age does.
-            tried_enough = event.age_s > self._limits.weather_max_age_s
-        if tried_enough:
-            return await self._bury(event, trouble.reason, trouble.error)
-        wait_s = max(self._backoff(event.attempts), trouble.retry_after_s)
+            return event.age_s > self._limits.weather_max_age_s
+        return event.attempts >= self._limits.max_attempts
+
+    async def _put_back(self, tx: Connection, event: Claimed, trouble: _Postponed) -> None:
         # Weather uses up at most half of the tries, so that the other half still tells of workers that die.
         attempts = min(event.attempts, self._limits.max_attempts // 2) if trouble.weather else event.attempts
-        async with self._database.transaction("put_event_back") as tx:
-            await webhook_events.put_back(
-                tx, event, reason=trouble.reason, error=trouble.error, due_in_s=wait_s, attempts=attempts
-            )
-        return "postponed"
+        wait_s = max(self._backoff(event.attempts), trouble.retry_after_s)
+        await webhook_events.put_back(
+            tx, event, reason=trouble.reason, error=trouble.error, due_in_s=wait_s, attempts=attempts
+        )
 
-    async def _bury(self, event: Claimed, reason: str, error: str) -> str:
-        log.error("webhook_dead", stripe_event_id=event.hint.stripe_event_id, reason=reason, error=error)
+    async def _bury(self, events: Sequence[Claimed], reason: str, error: str) -> str:
+        for event in events:
+            log.error("webhook_dead", stripe_event_id=event.hint.stripe_event_id, reason=reason, error=error)
         async with self._database.transaction("bury_event") as tx:
-            await webhook_events.bury(tx, event, reason=reason, error=error)
+            await webhook_events.finish(tx, events, EventStatus.DEAD, reason=reason, error=error)
         return str(EventStatus.DEAD)
+
+    def _flights(self, events: Iterable[Claimed]) -> list[Flight]:
+        """Put together what one look serves: the same question about the same object.
+
+        Events that ask differently stay apart, so that one that trips its handler takes no other with it. So does one
+        that has failed more often than weather explains: it may be what kills its workers.
+        """
+        found: dict[tuple[object, ...], list[Claimed]] = {}
+        for event in events:
+            hint, handler = event.hint, HANDLERS.get(event.hint.type)
+            refund = hint.object_id if handler is look_at_refund else None
+            alone = event.id if event.attempts > self._limits.max_attempts // 2 + 1 else None
+            found.setdefault((handler, hint.intent_id, refund, hint.livemode, alone), []).append(event)
+        return [tuple(flight) for flight in found.values()]

@@ -1,0 +1,188 @@
+"""Makes every behaviour of this service of what it needs, each once: the order in which they are made follows from that."""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import httpx
+
+from payment_service.clients.reservations import ReservationsClient
+from payment_service.flags import CIRCUIT_BREAKER, PAYMENT_RETRIES, SIGNED_INTERNAL_CALLS, WEBHOOK_INBOX
+from payment_service.gateway.paced import Pace, PacedGateway
+from payment_service.gateway.stripe import StripeGateway
+from payment_service.gateway.ways import Ways, breaker_policy, ways_to_stripe
+from payment_service.metrics import Metrics
+from payment_service.nudges import Nudges
+from payment_service.payments.answers import Answers
+from payment_service.payments.asking import Asking
+from payment_service.payments.establishing import Establishing
+from payment_service.payments.lifecycle import Lifecycle
+from payment_service.payments.notifying import Notifying, capped_backoff
+from payment_service.payments.reading import Reading
+from payment_service.payments.refunding import Refunding
+from payment_service.payments.replays import Replays
+from payment_service.payments.switchboard import Switchboard
+from payment_service.settings import PaymentSettings
+from payment_service.webhooks.endpoints import EndpointWatch
+from payment_service.webhooks.inbox import Inbox
+from payment_service.webhooks.processing import Processing, ProcessingLimits
+from payment_service.webhooks.replaying import Replaying, ReplayLimits
+from shared.clock import Clock
+from shared.database import Database
+from shared.flags import Flags
+from shared.internal_calls import InternalSeal
+from shared.payment_contract import TO_RESERVATION_SERVICE
+from shared.signing import InternalSigner
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all behaviours stand on."""
+
+    settings: PaymentSettings
+    database: Database
+    clock: Clock
+    flags: Flags
+    metrics: Metrics
+    gateway: StripeGateway
+    reservations: httpx.AsyncClient
+    nudges: Nudges
+
+
+class Behaviours:
+    """All that this service does, for one process."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+
+    # the way to Stripe
+
+    @cached_property
+    def switchboard(self) -> Switchboard:
+        ground = self.ground
+        return Switchboard(
+            ground.database,
+            breaker_policy(ground.settings),
+            clock=ground.clock,
+            enabled=partial(ground.flags.is_on, CIRCUIT_BREAKER),
+            watch=ground.metrics,
+            nudge=ground.nudges.breakers,
+        )
+
+    @cached_property
+    def ways(self) -> Ways:
+        ground = self.ground
+        return ways_to_stripe(
+            ground.settings,
+            ground.gateway,
+            self.switchboard.breakers,
+            clock=ground.clock,
+            retries_enabled=partial(ground.flags.is_on, PAYMENT_RETRIES),
+            watch=ground.metrics,
+        )
+
+    # payments
+
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers(self.ground.settings.stripe_publishable_key)
+
+    @cached_property
+    def asking(self) -> Asking:
+        return Asking(self.ground.database, self.ways.background, nudge=self.ground.nudges.news)
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        database, settings = self.ground.database, self.ground.settings
+        return Lifecycle(
+            database,
+            self.ways.interactive,
+            self.answers,
+            establishing=Establishing(database, self.ways.interactive, key_trusted_h=settings.stripe_key_trusted_h),
+            asking=self.asking,
+            budget_s=settings.gateway_budget_s,
+            nudge=self.ground.nudges.news,
+        )
+
+    @cached_property
+    def refunding(self) -> Refunding:
+        settings = self.ground.settings
+        return Refunding(
+            self.ground.database,
+            self.ways.background,
+            self.answers,
+            key_trusted_h=settings.stripe_key_trusted_h,
+            budget_s=settings.gateway_budget_s,
+            nudge=self.ground.nudges.news,
+        )
+
+    @cached_property
+    def reading(self) -> Reading:
+        settings = self.ground.settings
+        return Reading(
+            self.ground.database,
+            self.ways.background,
+            self.answers,
+            self.asking,
+            interval_s=settings.refresh_interval_s,
+            budget_s=settings.refresh_budget_s,
+        )
+
+    @cached_property
+    def replays(self) -> Replays:
+        ground = self.ground
+        return Replays(ground.database, self.answers, ground.metrics, lease_s=ground.settings.idempotency_lease_s)
+
+    @cached_property
+    def notifying(self) -> Notifying:
+        ground, settings = self.ground, self.ground.settings
+        seal = InternalSeal(
+            InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=ground.clock),
+            bearer=settings.internal_bearer_secret,
+            signed=partial(ground.flags.is_on, SIGNED_INTERNAL_CALLS),
+        )
+        return Notifying(
+            ground.database,
+            ReservationsClient(ground.reservations, seal),
+            ground.metrics,
+            batch=settings.outbox_batch_size,
+            lease_s=settings.outbox_lease_seconds,
+            backoff=capped_backoff(settings.outbox_backoff_first_s, settings.outbox_backoff_max_s),
+        )
+
+    # webhooks
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        ground, settings = self.ground, self.ground.settings
+        return Inbox(
+            ground.database,
+            self.processing,
+            ground.metrics,
+            secrets=[secret.get_secret_value() for secret in settings.stripe_webhook_secrets],
+            tolerance_s=settings.webhook_tolerance_s,
+            clock=ground.clock,
+            inline=lambda: not ground.flags.is_on(WEBHOOK_INBOX),
+            nudge=ground.nudges.webhooks,
+        )
+
+    @cached_property
+    def processing(self) -> Processing:
+        ground, settings = self.ground, self.ground.settings
+        return Processing(
+            ground.database,
+            PacedGateway(self.ways.background, Pace(settings.webhook_looks_per_s, ground.clock)),
+            ground.metrics,
+            ProcessingLimits.of(settings),
+            backoff=capped_backoff(settings.webhook_backoff_first_s, settings.webhook_backoff_max_s),
+            nudge_news=ground.nudges.news,
+        )
+
+    @cached_property
+    def replaying(self) -> Replaying:
+        ground = self.ground
+        return Replaying(ground.database, ReplayLimits.of(ground.settings), nudge=ground.nudges.webhooks)
+
+    @cached_property
+    def endpoints(self) -> EndpointWatch:
+        ground = self.ground
+        return EndpointWatch(ground.gateway, ground.metrics, our_url=ground.settings.stripe_webhook_url)
