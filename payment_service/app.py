@@ -17,6 +17,7 @@ from payment_service.api import admin, breaker, payments, stripe_webhook, webhoo
 from payment_service.api.dependencies import Parts
 from payment_service.background import jobs
 from payment_service.behaviours import Behaviours, Ground
+from payment_service.clients.reservations import ReservationsClient
 from payment_service.flags import FLAGS, SIGNED_INTERNAL_CALLS
 from payment_service.gateway.guarded import log_retries_without_arguments
 from payment_service.gateway.stripe import StripeGateway
@@ -32,9 +33,9 @@ from shared.database import Database
 from shared.flags import Flags
 from shared.health import Health, health_router
 from shared.http_edge import HttpEdge
-from shared.internal_calls import InternalDoor
+from shared.internal_calls import InternalDoor, InternalSeal
 from shared.operator_desk import operator_desk
-from shared.payment_contract import TO_PAYMENT_SERVICE
+from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE
 from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
@@ -67,6 +68,7 @@ class _House:
     """What lives as long as the process, and in which order it is opened and closed."""
 
     ground: Ground
+    http: httpx.AsyncClient
     background: Background
     health: Health
     tracing: TracerProvider
@@ -82,7 +84,7 @@ class _House:
         yield
         self.health.draining = True
         await self.background.stop(timeout_s=ground.settings.shutdown_grace_s / 2)
-        await ground.reservations.aclose()
+        await self.http.aclose()
         await ground.gateway.close()
         await ground.database.close()
         self.tracing.shutdown()
@@ -107,14 +109,16 @@ def create_app(
     metrics = Metrics(CollectorRegistry())
     metrics.watch_pool(database)
     tracing = tracer_provider("payment_service", settings)
+    clock, flags = clock or SystemClock(), Flags(FLAGS, flag_overrides, environment)
+    http = _reservations_http(settings, reservations_transport, tracing)
     ground = Ground(
         settings=settings,
         database=database,
-        clock=clock or SystemClock(),
-        flags=Flags(FLAGS, flag_overrides, environment),
+        clock=clock,
+        flags=flags,
         metrics=metrics,
         gateway=_gateway(settings, stripe_transport),
-        reservations=_reservations_http(settings, reservations_transport, tracing),
+        reservations=ReservationsClient(http, _seal(settings, clock, flags)),
         nudges=Nudges(),
     )
     work = Behaviours(ground)
@@ -123,7 +127,7 @@ def create_app(
     )
     background = Background(jobs(work), ground.clock, metrics.ticked)
     ground.nudges.connect(background)
-    house = _House(ground, background, health, tracing)
+    house = _House(ground, http, background, health, tracing)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
@@ -175,6 +179,14 @@ def _reservations_http(
     )
     HTTPXClientInstrumentor.instrument_client(http, tracer_provider=tracing)
     return http
+
+
+def _seal(settings: PaymentSettings, clock: Clock, flags: Flags) -> InternalSeal:
+    return InternalSeal(
+        InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),
+        bearer=settings.internal_bearer_secret,
+        signed=partial(flags.is_on, SIGNED_INTERNAL_CALLS),
+    )
 
 
 def _parts(work: Behaviours) -> Parts:

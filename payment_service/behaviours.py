@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import httpx
-
 from payment_service.clients.reservations import ReservationsClient
-from payment_service.flags import CIRCUIT_BREAKER, PAYMENT_RETRIES, SIGNED_INTERNAL_CALLS, WEBHOOK_INBOX
+from payment_service.flags import CIRCUIT_BREAKER, PAYMENT_RETRIES, WEBHOOK_INBOX
 from payment_service.gateway.paced import Pace, PacedGateway
 from payment_service.gateway.stripe import StripeGateway
 from payment_service.gateway.ways import Ways, breaker_policy, ways_to_stripe
@@ -29,9 +27,6 @@ from payment_service.webhooks.replaying import Replaying, ReplayLimits
 from shared.clock import Clock
 from shared.database import Database
 from shared.flags import Flags
-from shared.internal_calls import InternalSeal
-from shared.payment_contract import TO_RESERVATION_SERVICE
-from shared.signing import InternalSigner
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Ground:
     flags: Flags
     metrics: Metrics
     gateway: StripeGateway
-    reservations: httpx.AsyncClient
+    reservations: ReservationsClient
     nudges: Nudges
 
 
@@ -135,14 +130,9 @@ class Behaviours:
     @cached_property
     def notifying(self) -> Notifying:
         ground, settings = self.ground, self.ground.settings
-        seal = InternalSeal(
-            InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=ground.clock),
-            bearer=settings.internal_bearer_secret,
-            signed=partial(ground.flags.is_on, SIGNED_INTERNAL_CALLS),
-        )
         return Notifying(
             ground.database,
-            ReservationsClient(ground.reservations, seal),
+            ground.reservations,
             ground.metrics,
             batch=settings.outbox_batch_size,
             lease_s=settings.outbox_lease_seconds,

@@ -58,6 +58,15 @@ INVARIANTS = (
                OR coalesce((array_agg(o.status ORDER BY o.version DESC))[1], p.status) <> p.status""",
     ),
     Invariant(
+        "one-news-per-state",
+        "No two versions of a payment in a row say the same: a state that was seen twice is told once",
+        """SELECT payment_id::text FROM
+             (SELECT payment_id, event - 'version' - 'occurred_at' AS said,
+                     lag(event - 'version' - 'occurred_at') OVER (PARTITION BY payment_id ORDER BY version) AS before
+                FROM outbox) AS told
+            WHERE said = before""",
+    ),
+    Invariant(
         "news-not-stuck",
         "News is delivered, or was tried lately, or is about to be",
         f"""SELECT id::text FROM outbox WHERE due_at < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'

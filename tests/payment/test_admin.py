@@ -115,6 +115,7 @@ PLANTED: dict[str, tuple[str, ...]] = {
     ),
     "legal-moves": ("UPDATE outbox SET status = 'canceled' WHERE version = 2",),
     "told-versions": ("DELETE FROM outbox WHERE version = 1",),
+    "one-news-per-state": ("UPDATE outbox SET event = '{}'",),
     "news-not-stuck": ("UPDATE outbox SET due_at = clock_timestamp() - interval '1 hour'",),
     "one-row-per-event": (
         "ALTER TABLE webhook_events DROP CONSTRAINT webhook_events_stripe_event",

@@ -1,11 +1,17 @@
 """payment_service's messages: told twice, late, out of order or about something else, they move a saga once or not at all."""
 
 import asyncio
+from collections.abc import Sequence
+from itertools import permutations
 from uuid import uuid4
 
-from shared.payment_contract import PaymentStatus
+import pytest
+
+from shared.payment_contract import PaymentEvent, PaymentStatus
+from tests.figures import tell
 from tests.reservation.residue import assert_whole
-from tests.reservation.saga_bench import TOTAL_MINOR, Bench
+from tests.reservation.saga_bench import TOTAL_MINOR, Bench, Story
+from tests.scenarios import fired
 
 
 async def test_the_same_message_twice_moves_once(bench: Bench) -> None:
@@ -145,3 +151,58 @@ async def test_late_money_after_the_end_changes_no_status(bench: Bench) -> None:
     assert (await bench.booking(story))["payment"]["status"] == "authorized"
     bench.payments.change(story.payment_id, status=PaymentStatus.CANCELED)
     await assert_whole(bench, story, "failed", saga="compensated")
+
+
+def about_the_way(bench: Bench, story: Story) -> list[PaymentEvent]:
+    """Return what is told of a payment until it is authorised, oldest first."""
+    created = bench.payments.event(story.payment_id)
+    challenged = bench.payments.change(story.payment_id, status=PaymentStatus.REQUIRES_ACTION)
+    paid = bench.payments.pay(story.payment_id)
+    return [created, challenged, paid]
+
+
+async def told_thrice(bench: Bench, messages: Sequence[PaymentEvent], *, between: bool = True) -> None:
+    """Tell each message three times; `between` two of them, let the engine do what it will."""
+    for message in messages:
+        for _ in range(3):
+            await bench.engine.signal(message)
+        if between:
+            await bench.engine.drain(10)
+
+
+async def test_every_order_of_messages_ends_in_the_same_booking(bench: Bench) -> None:
+    """W03, W04, C19, I22, I27: all orders, each thrice, with an older generation's among them: one capture, confirmed."""
+    orders = list(permutations(range(4)))
+    for order in orders:
+        story = await bench.story()
+        await bench.convert(story)
+        way = about_the_way(bench, story)
+        stranger = way[-1].model_copy(update={"generation": 0, "payment_id": uuid4(), "version": 99})
+        await told_thrice(bench, [[*way, stranger][index] for index in order])
+        await assert_whole(bench, story, "confirmed", saga="completed")
+    fired("W04", len(orders))
+    tell(f"permutations of a booking's messages {len(orders)}/{len(orders)} end confirmed and captured once")
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+async def test_messages_that_are_early_or_late_end_in_the_same_booking(bench: Bench, order: tuple[int, ...]) -> None:
+    """W05, I22: told while the create is still on its way, and told again when all is over: nothing is done twice."""
+    story = await bench.story()
+    way: list[PaymentEvent] = []
+
+    async def told_meanwhile(operation: str) -> None:
+        if operation == "create":
+            bench.payments.after = None
+            way.extend(about_the_way(bench, story))
+            await told_thrice(bench, [way[index] for index in order], between=False)
+
+    bench.payments.after = told_meanwhile
+    await bench.convert(story)
+    await bench.engine.drain(10)
+    assert len(way) == 3
+    fired("W05", len(way))
+    await assert_whole(bench, story, "confirmed", saga="completed")
+    before = {**await bench.booking(story), "seconds_left": None}
+    await told_thrice(bench, [way[index] for index in order])
+    assert {**await bench.booking(story), "seconds_left": None} == before
+    await assert_whole(bench, story, "confirmed", saga="completed")

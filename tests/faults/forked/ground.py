@@ -66,6 +66,7 @@ _PAYMENT: dict[str, Any] = {
     "idempotency_lease_s": LEASE_S,
     "webhook_lease_seconds": LEASE_S,
     "webhook_poll_seconds": 0.1,
+    "webhook_replay_poll_seconds": 0.05,
     "webhook_backoff_first_s": 0.1,
     "webhook_backoff_max_s": 0.2,
     "outbox_lease_seconds": LEASE_S,

@@ -94,7 +94,13 @@ _PATHS = (
         again=("apply_event",),
         flags={"FLAG_WEBHOOK_INBOX": "off"},
     ),
-    Path("event_buried", bury, 0, 0, home_of=("bury_event", "revive_event")),
+    Path(
+        "event_buried",
+        bury,
+        0,
+        0,
+        home_of=("bury_event", "revive_event", "plan_replay", "confirm_replay", "step_replay", "cancel_replay"),
+    ),
     Path("refund", refund, SEATS, 0, home_of=("fetch_hinted_refund", "fetch_hinted_refunds")),
     Path(
         "refund_answer_lost",

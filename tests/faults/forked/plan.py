@@ -14,7 +14,14 @@ NOT_ON_ANY_PATH = {
 
 CONVERT = "book"
 # What runs by the clock passes its points as often as there is time, so only the first passes can be counted on.
-_BY_THE_CLOCK = ("claim_due_sagas", "claim_events", "claim_news", "forget_answers")
+_BY_THE_CLOCK = (
+    "claim_due_sagas",
+    "claim_events",
+    "claim_news",
+    "forget_answers",
+    "list_webhook_endpoints",
+    "step_replay",
+)
 _BY_THE_CLOCK_PASSES = 2
 # From the call that converts to the booking that is confirmed, without the messages that travel beside it.
 _CONVERT_PATH = frozenset(

@@ -191,7 +191,7 @@ async def go_on_without_stripe(town: Town, case: Case) -> None:
 
 
 async def bury(town: Town, case: Case) -> None:
-    """An event speaks of an object that Stripe does not know, and is buried; an operator's replay ends there again."""
+    """An event speaks of an object that Stripe does not know, and is buried; every kind of replay ends there again."""
     event_id = f"evt_{case.name}"
     answer = await town.tell(event_id, "payment_intent.succeeded", f"{UNKNOWN_INTENT}{case.name}")
     assert answer.status_code == 200, answer.text
@@ -199,6 +199,14 @@ async def bury(town: Town, case: Case) -> None:
     buried = await _when_dead(town, operator, event_id)
     await operator.ask("POST", f"/admin/v1/webhook-events/{buried}/replay")
     await _when_dead(town, operator, event_id)
+    replays = "/admin/v1/webhook-replays"
+    plan = await town.insist(lambda: operator.ask("POST", replays, json={}), _created)
+    why = {"reason": "the object is back"}
+    await town.insist(lambda: operator.ask("POST", f"{replays}/{plan['id']}/confirm", json=why), _done)
+    await town.insist(lambda: operator.ask("GET", f"{replays}/{plan['id']}"), _has(status="done"))
+    await _when_dead(town, operator, event_id)
+    another = await town.insist(lambda: operator.ask("POST", replays, json={}), _created)
+    await town.insist(lambda: operator.ask("POST", f"{replays}/{another['id']}/cancel"), _has(status="cancelled"))
 
 
 async def _when_dead(town: Town, operator: Customer, event_id: str) -> str:
