@@ -43,6 +43,10 @@ class Metrics(ProcessMetrics):
         self.breaker_refusals = Counter(
             "payment_breaker_refusals", "How many calls were not even tried?", ["breaker"], registry=registry
         )
+        self._count_messages(registry)
+
+    def _count_messages(self, registry: CollectorRegistry) -> None:
+        """Declare what comes from Stripe and what goes to reservation_service."""
         self.contradictions = Counter(
             "payment_contradictions", "How often did Stripe's object contradict ours? Never, please.", registry=registry
         )

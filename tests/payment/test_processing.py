@@ -221,7 +221,7 @@ async def test_a_killed_workers_event_is_taken_up_again(till: Till) -> None:
     assert await till.process() == 1
     async with till.parts.database.transaction("test") as tx:
         assert not await webhook_events.still_mine(tx, lost, lease_s=45)
-    fired("C12", lost.attempts)
+    fired("C12", lost[0].attempts)
 
 
 async def test_a_frozen_worker_writes_nothing(till: Till) -> None:
