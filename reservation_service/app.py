@@ -184,7 +184,8 @@ def _saga(settings: ReservationSettings, http: httpx.AsyncClient, flags: Flags, 
         bearer=settings.internal_bearer_secret,
         signed=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
     )
-    return reservation_saga(Steps(PaymentsClient(http, seal), async_payment_max_s=settings.async_payment_max_seconds))
+    payments = PaymentsClient(http, seal, call_timeout_s=settings.internal_call_timeout_s)
+    return reservation_saga(Steps(payments, async_payment_max_s=settings.async_payment_max_seconds))
 
 
 def _settle_heap() -> None:

@@ -30,6 +30,9 @@ class ReservationSettings(SharedSettings):
         600, ge=0, description="how much longer, while an unknown payment is asked about"
     )
     async_payment_max_seconds: int = Field(0, ge=0, description="how long past that a payment may stay `processing`")
+    capture_margin_seconds: int = Field(
+        3600, ge=0, description="an authorised booking is tried until so long before its authorisation ends"
+    )
     convert_budget_s: float = Field(11.0, gt=0, description="convert answers `processing` by then")
     internal_call_timeout_s: float = Field(10.0, gt=0, description="one call to payment_service")
 

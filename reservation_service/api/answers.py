@@ -24,6 +24,9 @@ _HOLD_STATUS = {
 }
 _POLL_AFTER_MS = 800
 _SETUP_RETRY_AFTER_MS = 2000
+# The same convert again sets a payment up: one that never came to be, or another one for one that was called off.
+_SET_UP_AGAIN = {PaymentStatus.SETUP_FAILED, PaymentStatus.CANCELED}
+_OVER = {"detail": "The payment was called off before any money came; the same call again sets up another."}
 
 
 def json_answer(view: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -166,9 +169,10 @@ def outcome(booking: Booking) -> dict[str, Any]:
         return {"type": "succeeded"}
     if booking["status"] != BookingStatus.PENDING:
         return {"type": "closed", "status": booking["status"]}
-    if payment_status(booking) is PaymentStatus.SETUP_FAILED:
-        wait_ms = told["last_error"].get("retry_after_ms", _SETUP_RETRY_AFTER_MS)
-        problem = ServiceUnavailable(told["last_error"]["detail"], retry_after_ms=wait_ms).document()
+    if payment_status(booking) in _SET_UP_AGAIN:
+        trouble = told.get("last_error") or _OVER
+        wait_ms = trouble.get("retry_after_ms", _SETUP_RETRY_AFTER_MS)
+        problem = ServiceUnavailable(trouble["detail"], retry_after_ms=wait_ms).document()
         return {"type": "payment_setup_failed", "retry_after_ms": wait_ms, "error": problem}
     if not _is_payable(booking) or not told.get("client_secret"):
         return {"type": "processing", "poll_after_ms": _POLL_AFTER_MS}

@@ -131,6 +131,11 @@ async def note_payment(tx: Connection, booking: Booking, told: Mapping[str, Any]
         await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
 
 
+async def next_generation(tx: Connection, booking: Booking) -> None:
+    """Let a booking have another payment, its old one being over for good: nothing that was known of it is kept."""
+    await reservations.forget_payment(tx, booking["id"], generation=booking["generation"] + 1)
+
+
 async def note_setup_trouble(
     tx: Connection, booking: Booking, *, sent: bool, code: str, detail: str, retry_after_ms: int | None = None
 ) -> None:

@@ -1,5 +1,6 @@
 """The one way to payment_service: signed, keyed, timed, and honest about what is known of a call."""
 
+import asyncio
 from uuid import UUID
 
 import httpx
@@ -27,10 +28,11 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 class PaymentsClient:
     """Speaks `shared.payment_contract`. Never raises for a call that failed: it returns what is known of it."""
 
-    def __init__(self, http: httpx.AsyncClient, seal: InternalSeal) -> None:
-        """`http` has the base URL and the timeouts."""
+    def __init__(self, http: httpx.AsyncClient, seal: InternalSeal, *, call_timeout_s: float) -> None:
+        """`http` has the base URL and the timeouts of each read; a whole call takes no longer than `call_timeout_s`."""
         self._http = http
         self._seal = seal
+        self._call_timeout_s = call_timeout_s
 
     async def create(self, body: CreatePayment) -> PaymentAnswer:
         return await self._post("/internal/v1/payments", body, key=f"{body.payment_id}:create")
@@ -58,7 +60,10 @@ class PaymentsClient:
         request = self._http.build_request(method, path, content=content or None, headers=headers)
         self._seal.put_on(request.method, str(request.url), request.headers, content)
         try:
-            response = await self._http.send(request)
+            async with asyncio.timeout(self._call_timeout_s):
+                response = await self._http.send(request)
+        except TimeoutError:  # an answer that trickles in byte by byte never meets the timeout of a single read
+            return _trouble(Outcome.UNKNOWN, path, "no answer in time")
         except _NOT_SENT as error:
             return _trouble(Outcome.NOT_SENT, path, type(error).__name__)
         except httpx.HTTPError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
@@ -28,6 +28,7 @@ class Verdict(StrEnum):
 
     PASSED = "passed"
     WAITING = "waiting"
+    LOST = "lost"
     TIME_IS_UP = "time_is_up"
 
 
@@ -41,8 +42,15 @@ class Result:
     retry_after_s: float | None = None
 
 
+OPERATOR = "operator"
+"""The step that a journal names when a person has taken a saga in hand; no part of any line."""
+
+Direction = Literal["do", "undo", "ask"]
+
 LocalAct = Callable[[Connection, Booking, SagaRow], Awaitable[None]]
 RemoteAct = Callable[[Booking], Awaitable[Result]]
+RemoteUndo = Callable[[Booking, str], Awaitable[Result]]
+"""An undo is told why the saga turned back (`deadline`, `refused`, `asked`): not every reason may take money back."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class RemoteStep:
 
     name: str
     do: RemoteAct
-    undo: RemoteAct
+    undo: RemoteUndo
     refused_because: str
     where: str
     only_if: Callable[[Booking], bool]
@@ -74,13 +82,36 @@ class RemoteStep:
 
 @dataclass(frozen=True)
 class Pause:
-    """A wait with a deadline for something that others do; `ask` goes and looks instead of waiting to be told."""
+    """A wait with a deadline for something that others do; `ask` goes and looks instead of waiting to be told.
+
+    LOST says that what was waited for cannot come any more, but that the steps before it may be taken anew.
+    """
 
     name: str
     verdict: Callable[[Booking], Verdict]
+    left_s: Callable[[Booking], float]
     ask: RemoteAct
     refused_because: str
     where: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """An outside call that is due, journalled as started; made when the transaction is over."""
+
+    step: str
+    direction: Direction
+    act: RemoteAct
+    booking: Booking
+    act_name: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a call."""
+
+    call: Call
+    result: Result
 
 
 Step = LocalStep | RemoteStep

@@ -18,9 +18,9 @@ from reservation_service.booking.reservations import Choose, ConvertRequest, beg
 from reservation_service.errors import HoldNotFound
 from reservation_service.flags import FROZEN_WITH_SAGA
 from reservation_service.metrics import Metrics
-from reservation_service.saga.definition import Result, Saga
+from reservation_service.saga.definition import Call, Report, Result, Saga
 from reservation_service.saga.journal import Journal
-from reservation_service.saga.settling import Call, Report, Settling
+from reservation_service.saga.settling import Settling
 from reservation_service.settings import ReservationSettings
 from reservation_service.store import reservations, saga_log
 from reservation_service.store.reservations import Booking
@@ -43,6 +43,7 @@ class Turn:
 
     row: SagaRow
     call: Call
+    guest_waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Engine:
         Raises the refusals of POST /v1/holds/{id}/convert. A step that takes longer goes on after the answer.
         """
         begun, turn, saga_id = await self._start(caller, request, flags)
-        work = self._run(turn) if turn else self.advance(saga_id) if saga_id else None
+        work = self._run(turn) if turn else self.advance(saga_id, guest_waits=True) if saga_id else None
         if work is not None:
             await asyncio.wait({self._spawn(work)}, timeout=self._settings.convert_budget_s)
         async with self._database.reading() as connection:
@@ -127,13 +128,13 @@ class Engine:
             await note_payment(tx, booking, told | {"id": body["payment_id"]})
         return is_new and current
 
-    async def advance(self, saga_id: UUID) -> None:
+    async def advance(self, saga_id: UUID, *, guest_waits: bool = False) -> None:
         """Go on with one saga now, unless somebody else is on it or it has nothing left to do."""
         async with self._database.transaction("claim_saga") as tx:
             row = await saga_log.claim(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
-            call = await self._settle(tx, row, None) if row else None
+            call = await self._settle(tx, row, None, guest_waits=guest_waits) if row else None
         if row and call:
-            await self._run(Turn(row, call))
+            await self._run(Turn(row, call, guest_waits))
 
     async def run_due(self) -> int:
         """Claim sagas that fell due (a pause is over, a retry is due, a worker died) and go on with them."""
@@ -205,7 +206,7 @@ class Engine:
                 row = await saga_log.lock(
                     tx, turn.row["id"], turn.row["lease_epoch"], lease_s=self._settings.saga_lease_seconds
                 )
-                call = await self._settle(tx, row, report) if row else None
+                call = await self._settle(tx, row, report, guest_waits=turn.guest_waits) if row else None
 
     async def _make(self, call: Call) -> Result:
         started = self._clock.monotonic()
@@ -215,25 +216,26 @@ class Engine:
         return result
 
     async def _settle(
-        self, tx: Connection, row: SagaRow, report: Report | None, *, by_itself: bool = False
+        self,
+        tx: Connection,
+        row: SagaRow,
+        report: Report | None,
+        *,
+        by_itself: bool = False,
+        guest_waits: bool = False,
     ) -> Call | None:
         journal = Journal.of(await saga_log.lines(tx, row["id"]))
-        if self._is_foreign(journal):
+        if journal.is_foreign_to(self._saga):  # a newer release's: leave it to that
             await saga_log.rest(tx, row["id"], row["lease_epoch"], due_in_s=self._settings.saga_backoff_max_s)
             return None
         booking = await reservations.lock_booking(tx, row["reservation_id"])
         if booking is None:
             raise HoldNotFound
         settling = Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._moved)
-        return await settling.settle(report, by_itself=by_itself)
+        return await settling.settle(report, by_itself=by_itself, guest_waits=guest_waits)
 
     def _moved(self, status: str) -> None:
         self._metrics.bookings.labels(status).inc()
-
-    def _is_foreign(self, journal: Journal) -> bool:
-        """A step that this release does not know belongs to a newer one: leave the saga to it."""
-        known = {part.name for part in self._saga.parts}
-        return any(line.step not in known for line in journal.lines)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -1,9 +1,9 @@
 """Reads a saga's journal: what comes next, forward or back. Pure, so that every history can be tried."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from reservation_service.saga.definition import Event, LocalStep, Part, Pause, RemoteStep, Saga, Step
+from reservation_service.saga.definition import OPERATOR, Event, LocalStep, Part, Pause, RemoteStep, Saga, Step
 from shared.database import Row
 
 _FAILURES = frozenset({Event.NOT_SENT, Event.UNKNOWN})
@@ -32,25 +32,19 @@ class Journal:
         self.lines.append(Line(step, direction, event))
 
     def next_forward(self, saga: Saga) -> Part | None:
-        """Return the first part that is not done; None when the saga is complete."""
-        return next((part for part in saga.parts if not self._has(part.name, "do", Event.DONE)), None)
+        """Return the first part that is not done, or was undone since; None when the saga is complete."""
+        return next((part for part in saga.parts if Event.DONE not in self._done_since_undone(part.name)), None)
 
     def next_backward(self, saga: Saga) -> Step | None:
         """Return the last step that ever started and is not undone; None when there is nothing left to take back."""
-        for part in reversed(saga.parts):
-            if (
-                not isinstance(part, Pause)
-                and self._may_have_happened(part)
-                and not self._has(part.name, "undo", Event.DONE)
-            ):
-                return part
-        return None
+        steps = (part for part in reversed(saga.parts) if not isinstance(part, Pause))
+        return next((step for step in steps if self._may_have_happened(step)), None)
 
     def failures(self, step: str, direction: str) -> int:
-        """Return how often this step has failed in a row without any other result."""
+        """Return how often this step has failed in a row without any other result, or a person's word."""
         count = 0
-        for line in reversed(self.lines):
-            if (line.step, line.direction) == (step, direction) and line.event != Event.STARTED:
+        for line in self._latest(step, direction):
+            if line.event != Event.STARTED:
                 if line.event not in _FAILURES:
                     break
                 count += 1
@@ -59,22 +53,43 @@ class Journal:
     def unanswered(self, step: str, direction: str) -> int:
         """Return how often this step was started lately without any word of what became of it: its worker died."""
         count = 0
-        for line in reversed(self.lines):
-            if (line.step, line.direction) == (step, direction):
-                if line.event != Event.STARTED:
-                    break
-                count += 1
+        for line in self._latest(step, direction):
+            if line.event != Event.STARTED:
+                break
+            count += 1
         return count
 
     def maybe_sent(self, step: RemoteStep) -> bool:
-        """Tell whether any try of this step may have had an effect elsewhere: all but those known not to be sent."""
-        events = [line.event for line in self.lines if (line.step, line.direction) == (step.name, "do")]
+        """Tell whether any try of this step may have an effect elsewhere now: all but those known not to be sent."""
+        events = self._done_since_undone(step.name)
         return events.count(Event.STARTED) > events.count(Event.NOT_SENT)
+
+    def is_foreign_to(self, saga: Saga) -> bool:
+        """Tell whether a newer release has written here: a step that this one does not know is left to it."""
+        known = {OPERATOR, *(part.name for part in saga.parts)}
+        return any(line.step not in known for line in self.lines)
+
+    def _latest(self, step: str, direction: str) -> Iterator[Line]:
+        """Yield the lines of a step, the newest first, down to the last time that a person took the saga in hand."""
+        for line in reversed(self.lines):
+            if line.step == OPERATOR:
+                return
+            if (line.step, line.direction) == (step, direction):
+                yield line
 
     def _may_have_happened(self, part: LocalStep | RemoteStep) -> bool:
         if isinstance(part, LocalStep):
-            return self._has(part.name, "do", Event.DONE)
+            return Event.DONE in self._done_since_undone(part.name)
         return self.maybe_sent(part)
 
-    def _has(self, step: str, direction: str, event: Event) -> bool:
-        return Line(step, direction, event) in self.lines
+    def _done_since_undone(self, step: str) -> list[str]:
+        """Return what came of doing a step since it was last undone: an undone step is as if it had never begun."""
+        events: list[str] = []
+        for line in self.lines:
+            if line.step != step:
+                continue
+            if line.direction == "do":
+                events.append(line.event)
+            elif line.event == Event.DONE:
+                events.clear()
+        return events

@@ -33,6 +33,7 @@ def reservation_saga(act: Steps) -> Saga:
             Pause(
                 "payment_authorized",
                 verdict=act.payment_authorized,
+                left_s=act.payment_left_s,
                 ask=act.ask_payment,
                 refused_because="time runs out",
                 where="the guest's bank",

@@ -5,13 +5,24 @@ nothing when it wakes. Locks are taken in the order saga, booking, slot.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.flags import SAGA_ORCHESTRATION
-from reservation_service.saga.definition import Event, LocalStep, Pause, RemoteAct, RemoteStep, Result, Saga, Verdict
+from reservation_service.saga.definition import (
+    Call,
+    Direction,
+    Event,
+    LocalStep,
+    Pause,
+    RemoteAct,
+    RemoteStep,
+    Report,
+    Result,
+    Saga,
+    Verdict,
+)
 from reservation_service.saga.journal import Journal
+from reservation_service.saga.patience import Patience
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import SagaStatus
 from reservation_service.store import reservations, saga_log
@@ -19,26 +30,6 @@ from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.database import Connection
 from shared.due_rows import backoff_s
-
-Direction = Literal["do", "undo", "ask"]
-
-
-@dataclass(frozen=True)
-class Call:
-    """An outside call that is due, journalled as started; made when the transaction is over."""
-
-    step: str
-    direction: Direction
-    act: RemoteAct
-    booking: Booking
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a call."""
-
-    call: Call
-    result: Result
 
 
 class Settling:
@@ -65,10 +56,11 @@ class Settling:
         self._moved = moved
         self.status = SagaStatus(row["status"])
 
-    async def settle(self, report: Report | None, *, by_itself: bool = False) -> Call | None:
+    async def settle(self, report: Report | None, *, by_itself: bool = False, guest_waits: bool = False) -> Call | None:
         """Go as far as our own database allows. Returns the call to make next, or None when the saga rests or ends.
 
         `by_itself` says that no request or message drives this turn; a saga whose flag is off then waits for one.
+        `guest_waits` says that the guest asks for this booking right now: only then is a lost payment made anew.
         """
         if report is not None and not await self._take_in(report):
             return None
@@ -82,13 +74,13 @@ class Settling:
             if self.status is SagaStatus.UNWINDING:
                 done, call = await self._step_back()
             else:
-                done, call = await self._step_on(asked=asked)
+                done, call = await self._step_on(asked=asked, guest_waits=guest_waits)
             if done:
                 return call
 
     def _may_act_by_itself(self) -> bool:
         """With the flag off only what must be done is: deadlines, unwinding, and what a message has made possible."""
-        overdue = float(self._booking["seconds_left"]) <= 0
+        overdue = self._patience.window_left_s <= 0
         part = self._journal.next_forward(self._saga)
         told = isinstance(part, Pause) and part.verdict(self._booking) is Verdict.PASSED
         return (
@@ -97,13 +89,13 @@ class Settling:
 
     # forward
 
-    async def _step_on(self, *, asked: bool) -> tuple[bool, Call | None]:
+    async def _step_on(self, *, asked: bool, guest_waits: bool) -> tuple[bool, Call | None]:
         match self._journal.next_forward(self._saga):
             case None:
                 await saga_log.end(self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.COMPLETED)
                 return True, None
             case Pause() as pause:
-                return await self._pause(pause, asked=asked)
+                return await self._pause(pause, asked=asked, guest_waits=guest_waits)
             case LocalStep() as step:
                 await step.do(self._tx, self._booking, self._row)
                 await self._note(step.name, "do", Event.DONE)
@@ -111,40 +103,53 @@ class Settling:
             case RemoteStep() as step if not step.only_if(self._booking):
                 await self._note(step.name, "do", Event.DONE, {"skipped": True})
                 return False, None
-            case RemoteStep() as step if not step.pivot and self._is_lost(step):
+            case RemoteStep() as step if not step.pivot and not self._may_begin(step):
                 await self._turn_back("deadline")
                 return False, None
             case RemoteStep() as step:
-                return True, await self._begin(step.name, "do", step.do)
+                return True, await self._begin(step.name, "do", step.do, step.do.__name__)
 
-    async def _begin(self, step: str, direction: Direction, act: RemoteAct) -> Call | None:
+    async def _begin(self, step: str, direction: Direction, act: RemoteAct, act_name: str) -> Call | None:
         """Journal that a call is about to be made; a step that has killed every worker so far gets no further one."""
         deaths = self._journal.unanswered(step, direction)
         if deaths >= self._settings.saga_attempts_max:
-            await self._needs_attention(f"{step}: its worker died {deaths} times")
+            await self._needs_attention(f"{act_name}: its worker died {deaths} times")
             return None
         await self._note(step, direction, Event.STARTED)
-        return Call(step, direction, act, self._booking)
+        return Call(step, direction, act, self._booking, act_name)
 
-    def _is_lost(self, step: RemoteStep) -> bool:
-        """Nobody has heard of a call since long after the deadline: its workers die, and seats must not wait for that."""
-        silent = self._journal.unanswered(step.name, "do") > 0
-        return silent and self._overdue_s() > self._settings.unknown_grace_seconds
+    def _may_begin(self, step: RemoteStep) -> bool:
+        return self._patience.may_begin(maybe_sent=self._journal.maybe_sent(step))
 
-    async def _pause(self, pause: Pause, *, asked: bool) -> tuple[bool, Call | None]:
+    @property
+    def _patience(self) -> Patience:
+        return Patience(self._booking, self._settings)
+
+    async def _pause(self, pause: Pause, *, asked: bool, guest_waits: bool) -> tuple[bool, Call | None]:
         match pause.verdict(self._booking):
             case Verdict.PASSED:
                 await self._note(pause.name, "do", Event.DONE)
                 return False, None
             case _ if not asked:  # look before waiting on, and before giving up: the message may be lost
-                return True, Call(pause.name, "ask", pause.ask, self._booking)
-            case Verdict.WAITING:
+                return True, Call(pause.name, "ask", pause.ask, self._booking, pause.ask.__name__)
+            case Verdict.LOST if guest_waits:
+                await self._begin_anew()
+                return False, None
+            case Verdict.WAITING | Verdict.LOST:
                 wait_s = backoff_s(self._row["attempts"], first_s=4, cap_s=60, uniform=self._uniform)
-                await self._rest(min(wait_s, max(0.0, float(self._booking["seconds_left"])) + 0.1), SagaStatus.WAITING)
+                await self._rest(min(wait_s, pause.left_s(self._booking) + 0.1), SagaStatus.WAITING)
                 return True, None
             case Verdict.TIME_IS_UP:
                 await self._turn_back("deadline")
                 return False, None
+
+    async def _begin_anew(self) -> None:
+        """The payment is over for good without any money, verified: take it as undone and let the guest have another."""
+        while isinstance(step := self._journal.next_backward(self._saga), RemoteStep):
+            await self._note(step.name, "undo", Event.DONE, {"over_without_money": self._booking["generation"]})
+        await booking_moves.next_generation(self._tx, self._booking)
+        await self._become(SagaStatus.RUNNING, generation=self._booking["generation"] + 1)
+        await self._look_again()
 
     # back
 
@@ -157,7 +162,11 @@ class Settling:
                 await self._undo_here(step)
                 return False, None
             case RemoteStep() as step:
-                return True, await self._begin(step.name, "undo", step.undo)
+                if self._journal.unanswered(step.name, "undo"):
+                    await self._release_overdue_seats(step)
+                undo, because = step.undo, self._row["unwinding_because"] or "refused"
+                act_name = undo.__name__
+                return True, await self._begin(step.name, "undo", lambda booking: undo(booking, because), act_name)
 
     async def _undo_here(self, step: LocalStep) -> None:
         await step.undo(self._tx, self._booking, self._row)
@@ -175,7 +184,7 @@ class Settling:
             await booking_moves.note_payment(self._tx, self._booking, result.payment.model_dump(mode="json"))
             await self._look_again()
         if call.direction == "ask":
-            return await self._take_in_a_look(result)
+            return await self._take_in_a_look(call, result)
         await self._note(call.step, call.direction, result.event, result.detail or None)
         match result.event:
             case Event.DONE:
@@ -189,12 +198,12 @@ class Settling:
             case Event.NOT_SENT | Event.UNKNOWN:
                 return await self._try_later(call, result)
             case _:
-                await self._needs_attention(f"{call.step}: {result.detail.get('code', result.event)}")
+                await self._needs_attention(f"{call.act_name}: {result.detail.get('code', result.event)}")
                 return False
 
-    async def _take_in_a_look(self, result: Result) -> bool:
+    async def _take_in_a_look(self, call: Call, result: Result) -> bool:
         if result.event is Event.STUCK:
-            await self._needs_attention(str(result.detail.get("code", "stuck")))
+            await self._needs_attention(f"{call.act_name}: {result.detail.get('code', 'stuck')}")
         return result.event is not Event.STUCK
 
     def _may_turn_forward(self) -> bool:
@@ -203,42 +212,56 @@ class Settling:
 
     async def _try_later(self, call: Call, result: Result) -> bool:
         """Nothing is decided: come back with growing pauses, within the bounds of deadline and attempts."""
-        if call.direction == "do" and self._is_before_pivot(call.step):
-            await booking_moves.note_setup_trouble(
-                self._tx,
-                self._booking,
-                sent=result.event is Event.UNKNOWN,
-                code=result.detail.get("code", "PAYMENT_SERVICE_UNAVAILABLE"),
-                detail=result.detail.get("detail", ""),
-                retry_after_ms=result.detail.get("retry_after_ms"),
-            )
-            if self._overdue_s() > self._grace_s(result):
-                await self._turn_back("deadline")
-                return True
-        elif call.direction == "undo" and self._overdue_s() > self._settings.unknown_grace_seconds:
-            await self._release_seats_first()
+        left_s = await self._left_for(call, result)
+        if left_s is not None and left_s <= 0:
+            await self._turn_back("deadline")
+            return True
         failures = self._journal.failures(call.step, call.direction)
-        if failures >= self._settings.saga_attempts_max:
-            await self._needs_attention(f"{call.step}: {result.event} {failures} times")
+        # On the way forward time is the bound: an outage, or a guest who calls again and again, uses up no number.
+        if left_s is None and failures >= self._settings.saga_attempts_max:
+            await self._needs_attention(f"{call.act_name}: {result.event} {failures} times")
             return False
         wait_s = backoff_s(failures, cap_s=self._settings.saga_backoff_max_s, uniform=self._uniform)
-        await self._rest(max(wait_s, result.retry_after_s or 0.0), self.status)
+        wait_s = max(wait_s, result.retry_after_s or 0.0)
+        await self._rest(wait_s if left_s is None else min(wait_s, left_s + 0.1), self.status)
         return False
 
-    def _is_before_pivot(self, name: str) -> bool:
-        return any(isinstance(part, RemoteStep) and part.name == name and not part.pivot for part in self._saga.parts)
+    async def _left_for(self, call: Call, result: Result) -> float | None:
+        """Return how long this call may still be tried; None when only the number of its failures bounds it."""
+        if call.direction == "undo":
+            step = self._step(call)
+            if step is not None:
+                await self._release_overdue_seats(step)
+            return None
+        if self._is_pivot(call):
+            return self._patience.capture_left_s
+        await booking_moves.note_setup_trouble(
+            self._tx,
+            self._booking,
+            sent=result.event is Event.UNKNOWN,
+            code=result.detail.get("code", "PAYMENT_SERVICE_UNAVAILABLE"),
+            detail=result.detail.get("detail", ""),
+            retry_after_ms=result.detail.get("retry_after_ms"),
+        )
+        return self._patience.setup_left_s(result.event)
 
-    def _overdue_s(self) -> float:
-        return -float(self._booking["seconds_left"])
+    def _step(self, call: Call) -> RemoteStep | None:
+        return next(
+            (part for part in self._saga.parts if isinstance(part, RemoteStep) and part.name == call.step), None
+        )
 
-    def _grace_s(self, result: Result) -> float:
-        return float(self._settings.unknown_grace_seconds) if result.event is Event.UNKNOWN else 0.0
+    def _is_pivot(self, call: Call) -> bool:
+        step = self._step(call)
+        return step is not None and step.pivot
 
-    async def _release_seats_first(self) -> None:
-        """The payment cannot be cancelled for too long: the seats go back now, the saga stays on the payment."""
+    async def _release_overdue_seats(self, stuck: RemoteStep) -> None:
+        """The payment cannot be cancelled for too long: the seats go back now, the saga stays on the payment.
+
+        Not while a capture may have gone through: then the money is perhaps there, and the seats must be too.
+        """
         first = self._saga.parts[0]
-        pinned = self._booking["seats_pinned"]
-        if isinstance(first, LocalStep) and pinned and not self._captured():
+        overdue = self._patience.grace_left_s < 0 and not stuck.pivot
+        if isinstance(first, LocalStep) and overdue and self._booking["seats_pinned"] and not self._captured():
             await self._undo_here(first)
 
     def _captured(self) -> bool:
@@ -258,7 +281,7 @@ class Settling:
                 self._moved(booking["status"])
             self._booking = booking
 
-    async def _become(self, status: SagaStatus, **values: str | None) -> None:
+    async def _become(self, status: SagaStatus, **values: str | int | None) -> None:
         await saga_log.set_status(self._tx, self._row["id"], status, **values)
         self.status = status
         row = await saga_log.saga(self._tx, self._row["id"])

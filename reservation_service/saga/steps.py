@@ -70,7 +70,7 @@ class Steps:
             answer = await self._payments.create(wanted)
         return _checked(booking, answer)
 
-    async def cancel_payment_intent(self, booking: Booking) -> Result:
+    async def cancel_payment_intent(self, booking: Booking, _because: str) -> Result:
         body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"])
         async with external_call("cancel_payment_intent"):
             answer = await self._payments.cancel(payment_id(booking), body)
@@ -91,12 +91,17 @@ class Steps:
             return Result(Event.STUCK, answer.payment, {"code": "amount_mismatch"})
         return result
 
-    async def refund_payment(self, booking: Booking) -> Result:
-        """Give back what was captured; when nothing was, there is nothing to give back."""
+    async def refund_payment(self, booking: Booking, because: str) -> Result:
+        """Give back what was captured; when nothing was, there is nothing to give back.
+
+        A mere deadline takes no money back from a guest whose seats are still there: TOO_LATE, and the saga goes on.
+        """
         asked = await self.ask_payment(booking)
         if asked.event is not Event.DONE or asked.payment is None:
             return asked
         owed = asked.payment.captured - asked.payment.refunded
+        if because == "deadline" and booking["seats_pinned"] and owed == booking["total_minor"]:
+            return Result(Event.TOO_LATE, asked.payment, {"code": "already_captured"})
         if owed <= 0:
             return Result(Event.DONE, asked.payment)
         body = RefundPayment(refund_id=derived_id(payment_id(booking), "refund:full"), amount=owed)
@@ -111,10 +116,14 @@ class Steps:
         status = payment_status(booking)
         if not pays_by_card(booking) or status in _MONEY_IS_SECURED:
             return Verdict.PASSED
-        if status is PaymentStatus.CANCELED:
+        if self.payment_left_s(booking) <= 0:
             return Verdict.TIME_IS_UP
-        patience_s = self._async_payment_max_s if status is PaymentStatus.PROCESSING else 0.0
-        return Verdict.WAITING if float(booking["seconds_left"]) + patience_s > 0 else Verdict.TIME_IS_UP
+        return Verdict.LOST if status is PaymentStatus.CANCELED else Verdict.WAITING
+
+    def payment_left_s(self, booking: Booking) -> float:
+        """Return how much longer the seats wait: to the end of the window, and longer for money that is on its way."""
+        processing = payment_status(booking) is PaymentStatus.PROCESSING
+        return float(booking["seconds_left"]) + (self._async_payment_max_s if processing else 0.0)
 
 
 def _result(answer: PaymentAnswer) -> Result:

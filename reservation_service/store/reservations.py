@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, extract, func, insert, select, update
+from sqlalchemy import RowMapping, and_, cast, extract, func, insert, null, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
@@ -24,10 +24,12 @@ class IllegalMove(RuntimeError):
 def _bookings() -> Select[Any]:
     """Select rows with what only the database's clock may judge."""
     ends = func.coalesce(reservations.c.pay_until, reservations.c.expires_at)
+    capture_before = cast(reservations.c.payment["capture_before"].astext, reservations.c.created_at.type)
     return select(
         reservations,
         (reservations.c.expires_at <= func.clock_timestamp()).label("due"),
         extract("epoch", ends - func.clock_timestamp()).label("seconds_left"),
+        extract("epoch", capture_before - func.clock_timestamp()).label("capturable_s"),
     )
 
 
@@ -97,6 +99,11 @@ async def change(tx: AsyncConnection, booking_id: UUID, **values: Any) -> None:
     await tx.execute(
         update(reservations).where(reservations.c.id == booking_id).values(**values, version=reservations.c.version + 1)
     )
+
+
+async def forget_payment(tx: AsyncConnection, booking_id: UUID, *, generation: int) -> None:
+    """Begin a new generation of the payment: nothing is known of it yet."""
+    await change(tx, booking_id, generation=generation, payment=null(), payment_version=0)
 
 
 def from_now(seconds: float) -> ColumnElement[Any]:

@@ -100,6 +100,7 @@ class Entry:
     captured: int = 0
     refunded: int = 0
     decline_class: str | None = None
+    capture_before: datetime | None = None
     captures: int = 0
 
     def view(self) -> dict[str, Any]:

@@ -91,8 +91,8 @@ class Bench:
         """Return an engine as another process would have it."""
         http = httpx.AsyncClient(base_url="http://payments", transport=self.payments.transport, trust_env=False)
         self._clients.append(http)
-        client = PaymentsClient(http, self._seal)
         settings = self.settings.model_copy(update=changed)
+        client = PaymentsClient(http, self._seal, call_timeout_s=settings.internal_call_timeout_s)
         saga = reservation_saga(Steps(client, async_payment_max_s=settings.async_payment_max_seconds))
         return Engine(self.database, saga, settings, Metrics(CollectorRegistry()), SystemClock())
 

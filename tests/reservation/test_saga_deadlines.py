@@ -6,6 +6,7 @@ from shared.payment_contract import PaymentStatus
 from tests.doubles import scripted_payments as acts
 from tests.reservation.residue import assert_whole
 from tests.reservation.saga_bench import CAPACITY, SEATS, Bench, Story
+from tests.scenarios import fired
 
 
 async def paid_unheard(bench: Bench) -> Story:
@@ -69,7 +70,7 @@ async def test_too_late_after_the_seats_are_gone_needs_a_person(bench: Bench) ->
     assert await bench.taken(story) == 0
     bench.payments.script("cancel", acts.TOO_LATE)
     await bench.run_to_rest(story, pays=False)
-    assert (await bench.the_saga(story))["reason"] == "create_payment_intent: already_captured"
+    assert (await bench.the_saga(story))["reason"] == "cancel_payment_intent: already_captured"
     await assert_whole(bench, story, "failed", saga="needs_attention")
 
 
@@ -107,13 +108,16 @@ async def test_an_authorised_booking_outlives_its_deadline(bench: Bench) -> None
 
 
 async def test_an_authorisation_that_the_provider_ended_is_taken_back(bench: Bench) -> None:
-    """S15: cancelled at the provider's before capture: the seats are back, nothing is confirmed."""
+    """S15: it ended at the provider's before the capture came through: the seats are back, nothing is confirmed."""
     story = await bench.story()
     await bench.convert(story)
-    told = bench.payments.change(story.payment_id, status=PaymentStatus.CANCELED)
-    assert await bench.engine.signal(told)
-    await bench.engine.drain(10)
+    bench.payments.script("capture", acts.BUSY)
+    await bench.pay(story)
+    bench.payments.change(story.payment_id, status=PaymentStatus.CANCELED)
+    await bench.turn()
+    assert ("capture_payment", "do", "refused") in await bench.journal(story)
     await assert_whole(bench, story, "failed", saga="compensated")
+    fired("S15", bench.payments.calls.count(("capture", "busy")))
 
 
 async def test_processing_keeps_its_seats_only_as_long_as_allowed(bench: Bench) -> None:

@@ -18,7 +18,7 @@ NOT_OURS = (acts.WRONG_AMOUNT, acts.WRONG_CURRENCY, acts.WRONG_BOOKING, acts.CON
 TIMES = 2
 
 STEP = {"create": "create_payment_intent", "get": "payment_authorized", "capture": "capture_payment"}
-UNDO = {"cancel": "create_payment_intent", "refund": "capture_payment"}
+UNDO = {"cancel": "cancel_payment_intent", "refund": "refund_payment"}
 
 
 def name_of(value: object) -> str:
@@ -227,7 +227,7 @@ async def test_a_cancel_that_fails_for_ever_gives_the_seats_back_first(bench: Be
     assert (await bench.the_saga(story))["status"] == "unwinding"
     await bench.run_to_rest(story, pays=False)
     event = "not_sent" if act in NEVER_LEFT else "unknown"
-    assert (await bench.the_saga(story))["reason"] == f"create_payment_intent: {event} 4 times"
+    assert (await bench.the_saga(story))["reason"] == f"cancel_payment_intent: {event} 4 times"
     await assert_whole(bench, story, "failed", saga="needs_attention")
     left_nothing(tally)
 
@@ -243,7 +243,7 @@ async def test_a_refund_that_fails_for_ever_needs_a_person(bench: Bench, tally: 
         assert bench.entry(story).refunded == TOTAL_MINOR
         await assert_whole(bench, story, "failed", saga="compensated")
     else:
-        assert (await bench.the_saga(story))["reason"] == f"capture_payment: {event} 4 times"
+        assert (await bench.the_saga(story))["reason"] == f"refund_payment: {event} 4 times"
         await assert_whole(bench, story, "needs_attention", saga="needs_attention")
     left_nothing(tally)
 
