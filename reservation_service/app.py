@@ -20,6 +20,7 @@ from reservation_service.api import (
     holds,
     payment_events,
     reservations,
+    sagas,
     time_slots,
 )
 from reservation_service.api.client_address import ClientAddresses
@@ -36,6 +37,7 @@ from reservation_service.clients.slot_lock import SlotLocks
 from reservation_service.flags import DISTRIBUTED_LOCK, FLAGS, RATE_LIMITING, SIGNED_INTERNAL_CALLS
 from reservation_service.metrics import Metrics
 from reservation_service.saga.definition import Saga
+from reservation_service.saga.desk import SagaDesk
 from reservation_service.saga.engine import Engine
 from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
@@ -68,6 +70,7 @@ _ROUTERS = (
     reservations.router,
     payment_events.router,
     admin.router,
+    sagas.router,
     operator_desk(audit.INVARIANTS),
 )
 
@@ -125,12 +128,14 @@ def create_app(
     flags = Flags(FLAGS, flag_overrides, environment)
     tracing = tracer_provider("reservation_service", settings)
     http = _payments_http(settings, payments_transport, tracing)
-    engine = Engine(database, _saga(settings, http, flags, clock), settings, metrics, clock)
+    saga = _saga(settings, http, flags, clock)
+    engine = Engine(database, saga, settings, metrics, clock)
     tokens = TokenVerifier(settings, settings.guest_token_secret.get_secret_value())
     redis = FastRedis(settings.redis_url, clock, budget_s=settings.redis_budget_ms / 1000)
     group = GroupAdmission(database, clock, _locks(settings, redis, metrics, flags, clock))
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
-    background = Background(jobs(settings, database, flags, engine, metrics), clock, metrics.ticked)
+    desk = SagaDesk(database, saga, engine, metrics)
+    background = Background(jobs(settings, database, flags, engine, desk, metrics), clock, metrics.ticked)
     house = _House(settings, database, flags, http, engine, group, redis, background, health, tracing)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
@@ -148,6 +153,7 @@ def create_app(
         metrics=metrics,
         holds=Holds(database, settings, Offers(database, clock), group),
         engine=engine,
+        saga_desk=desk,
         tokens=tokens,
         internal=InternalDoor(
             InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),

@@ -5,6 +5,7 @@ from functools import partial
 from reservation_service.booking.expiry import release_expired
 from reservation_service.flags import HOLD_CLEANUP
 from reservation_service.metrics import Metrics
+from reservation_service.saga.desk import SagaDesk
 from reservation_service.saga.engine import Engine
 from reservation_service.settings import ReservationSettings
 from shared.database import Database
@@ -13,7 +14,7 @@ from shared.ticker import Job
 
 
 def jobs(
-    settings: ReservationSettings, database: Database, flags: Flags, engine: Engine, metrics: Metrics
+    settings: ReservationSettings, database: Database, flags: Flags, engine: Engine, desk: SagaDesk, metrics: Metrics
 ) -> tuple[Job, ...]:
     """Return the jobs of one process; any number of processes may run them beside each other."""
     return (
@@ -26,5 +27,6 @@ def jobs(
             enabled=partial(flags.is_on, HOLD_CLEANUP),
         ),
         Job("resume_sagas", settings.saga_poll_seconds, settings.saga_batch_size, engine.run_due),
+        Job("count_troubled_sagas", settings.saga_count_seconds, 1, desk.count_needing_attention),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
     )

@@ -2,7 +2,7 @@
 
 Problem
 ├── ExperienceNotFound, TimeSlotNotFound, HoldNotFound, ReservationNotFound, SagaNotFound    404
-├── SlotUnavailable, SlotClosed, InvalidHoldStatus, TooManyActiveHolds, ...                  409
+├── SlotUnavailable, SlotClosed, InvalidHoldStatus, InvalidSagaStatus, ...                   409
 ├── HoldExpired                                                                              410
 ├── PartySizeInvalid, AmountTooSmall, DiscountInvalid                                        422
 ├── RateLimited                                                                              429
@@ -72,6 +72,14 @@ class HoldExpired(Problem):
 
 class InvalidHoldStatus(Problem):
     status, code, title = 409, "INVALID_HOLD_STATUS", "A hold in this status cannot do that"
+
+
+class InvalidSagaStatus(Problem):
+    status, code, title = (
+        409,
+        "INVALID_SAGA_STATUS",
+        "As this saga stands, that cannot be done; `operator_can` says what can",
+    )
 
 
 class HoldExtensionLimit(Problem):

@@ -58,6 +58,12 @@ class Metrics(ProcessMetrics):
             buckets=CALL_BUCKETS_S,
             registry=registry,
         )
+        self.sagas_needing_attention = Gauge(
+            "reservation_sagas_needing_attention",
+            "How many sagas wait for a person, and why? Every process counts all of them: alert on the maximum above 0.",
+            ["reason"],
+            registry=registry,
+        )
         self.sagas_live = Gauge("reservation_sagas_live", "How many sagas run in this process?", registry=registry)
         self.signals = Counter(
             "reservation_payment_signals", "What became of payment_service's messages?", ["result"], registry=registry

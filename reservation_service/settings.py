@@ -38,6 +38,9 @@ class ReservationSettings(SharedSettings):
 
     saga_lease_seconds: float = Field(45.0, gt=0, description="longer than everything one step may wait for")
     saga_poll_seconds: float = Field(1.0, gt=0, description="how often sagas that fell due are looked for")
+    saga_count_seconds: float = Field(
+        15.0, gt=0, description="how often the sagas that need a person are counted for the metrics"
+    )
     saga_batch_size: int = Field(20, ge=1, description="how many sagas one process has in hand at once")
     saga_attempts_max: int = Field(50, ge=1, description="a step that failed this often in a row needs attention")
     saga_backoff_max_s: float = Field(30.0, gt=0, description="the longest wait between two tries of one step")

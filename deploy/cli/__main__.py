@@ -14,6 +14,7 @@ import typer
 
 from deploy.cli import audit as auditing
 from deploy.cli import openapi as describing
+from deploy.cli import sagas
 from deploy.cli.surroundings import NOT_REACHABLE, Surroundings, stop_with
 from deploy.embedded.screen import Screen
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
     help="Holdfast from a terminal.",
 )
+app.add_typer(sagas.app, name="saga")
 AsJson = Annotated[bool, typer.Option("--json", help="Print data for a program instead of lines for people.")]
 
 

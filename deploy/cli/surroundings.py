@@ -12,8 +12,11 @@ from deploy.embedded.clone import Clone, Running
 from deploy.embedded.tokens import mint_token
 from deploy.embedded.wiring import STRIPE_API, Cashier, Wiring
 
+REFUSED = 1
 NOT_REACHABLE = 3
 
+# Answers about what was asked for; any other 4xx (a token that is not taken, say) is about the way there.
+_REFUSALS = (404, 409, 422)
 _ANSWER_S = 30.0
 _DATABASES = {"reservation": "RESERVATION_DATABASE_URL", "payment": "PAYMENT_DATABASE_URL"}
 _SERVICES = {"reservation": "RESERVATION_SERVICE_URL", "payment": "PAYMENT_SERVICE_URL"}
@@ -71,10 +74,21 @@ class Surroundings:
 
     def get(self, service: str, path: str) -> Any:
         """Ask a service as a viewer; return its JSON. Ends the command when it cannot be reached or refuses."""
+        return self._ask("GET", service, path, token=self.token(roles=["viewer"], sub="cli", ttl_s=60))
+
+    def post(self, service: str, path: str, body: Mapping[str, Any], *, by: str) -> Any:
+        """Ask a service to do something, as an operator of that name; return its JSON. A refusal ends the command."""
+        return self._ask("POST", service, path, token=self.token(roles=["operator"], sub=by, ttl_s=60), json=body)
+
+    def _ask(self, method: str, service: str, path: str, *, token: str, **options: Any) -> Any:
         url = self.service_url(service) + path
-        headers = {"Authorization": f"Bearer {self.token(roles=['viewer'], sub='cli', ttl_s=60)}"}
+        headers = {"Authorization": f"Bearer {token}"}
         try:
-            return httpx.get(url, headers=headers, timeout=_ANSWER_S).raise_for_status().json()
+            answer = httpx.request(method, url, headers=headers, timeout=_ANSWER_S, **options)
+            if answer.status_code in _REFUSALS:
+                problem = answer.json()
+                raise stop_with(f"{problem['code']}: {problem['detail']}", REFUSED)
+            return answer.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
             raise stop_with(f"{url}: {error}", NOT_REACHABLE) from None
 

@@ -1,26 +1,23 @@
 """What operators may see and do; every path asks for a role, and a guest's token never has one."""
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from reservation_service.api import admin_schemas
-from reservation_service.api.answers import experience_view, json_answer, saga_view, slot_view
+from reservation_service.api.answers import experience_view, json_answer, slot_view
 from reservation_service.api.dependencies import Parts, TheParts
 from reservation_service.api.schemas import ExperienceView, TimeSlotView
 from reservation_service.booking import catalogue as selling
 from reservation_service.errors import (
     CapacityBelowTaken,
     ExperienceNotFound,
-    SagaNotFound,
     SlotClosed,
     TimeSlotNotFound,
 )
-from reservation_service.states import SagaStatus
-from reservation_service.store import catalogue, saga_log
+from reservation_service.store import catalogue
 from shared.bodies import parse_id
-from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
+from shared.door import TheOperator
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"])
@@ -91,40 +88,3 @@ async def _slot_view(parts: Parts, slot_id: UUID) -> TimeSlotView:
     if row is None or sold is None:
         raise TimeSlotNotFound
     return slot_view(dict(row), sold["tickets"])
-
-
-@router.get(
-    "/sagas",
-    operation_id="listSagas",
-    response_model=ListView[admin_schemas.SagaView],
-    responses=problem_responses(*_ROLE, ValidationFailed),
-)
-async def list_sagas(
-    parts: TheParts, _by: TheViewer, page: ThePage, status: Annotated[SagaStatus | None, Query()] = None
-) -> Response:
-    """List sagas, newest first."""
-    async with parts.database.reading() as connection:
-        rows = await saga_log.page(connection, status=status, limit=page.limit + 1, after=page.after)
-        views = [saga_view(dict(row), _lines(await saga_log.lines(connection, row["id"]))) for row in rows]
-    return json_answer(list_of(admin_schemas.SagaView, views, page.limit))
-
-
-@router.get(
-    "/sagas/{saga_id}",
-    operation_id="getSaga",
-    response_model=admin_schemas.SagaView,
-    responses=problem_responses(*_ROLE, SagaNotFound),
-)
-async def get_saga(parts: TheParts, _by: TheViewer, saga_id: str) -> Response:
-    """Show a saga with its journal."""
-    wanted = parse_id(saga_id)
-    async with parts.database.reading() as connection:
-        row = await saga_log.saga(connection, wanted) if wanted else None
-        lines = await saga_log.lines(connection, row["id"]) if row else []
-    if row is None:
-        raise SagaNotFound
-    return json_answer(saga_view(dict(row), _lines(lines)))
-
-
-def _lines(rows: object) -> list[dict[str, object]]:
-    return [dict(row) for row in rows]  # type: ignore[attr-defined]

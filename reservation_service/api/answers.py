@@ -11,8 +11,10 @@ from pydantic import BaseModel
 from reservation_service.api import admin_schemas, schemas
 from reservation_service.booking.pricing import money
 from reservation_service.booking.reservations import payment_status
+from reservation_service.saga.desk import Explanation, possible
 from reservation_service.states import BookingStatus
 from reservation_service.store.reservations import Booking
+from reservation_service.store.saga_log import SagaRow
 from shared.database import Row
 from shared.payment_contract import PaymentStatus
 from shared.problems import ServiceUnavailable
@@ -182,14 +184,27 @@ def outcome(booking: Booking) -> dict[str, Any]:
     return {"type": "action_required", "action": "confirm_payment", **card}
 
 
-def saga_view(row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> admin_schemas.SagaView:
-    return admin_schemas.SagaView(
-        **{
-            name: row[name]
-            for name in ("id", "reservation_id", "status", "reason", "attempts", "lease_until", "due_at")
-        },
-        steps=[
-            admin_schemas.SagaStepView(**{name: line[name] for name in ("step", "direction", "event", "at", "detail")})
-            for line in lines
-        ],
-    )
+_OF_SAGA = ("id", "reservation_id", "status", "reason", "attempts", "lease_until", "due_at")
+_MORE_OF_SAGA = ("created_at", "generation", "unwinding_because", "lease_epoch")
+_OF_STEP = ("step", "direction", "event", "at", "detail", "epoch")
+_OF_BOOKING = ("reference", "status", "seats", "seats_pinned", "pay_until", "failure_reason")
+
+
+def saga_view(row: SagaRow, lines: Sequence[Row]) -> admin_schemas.SagaView:
+    return admin_schemas.SagaView.model_validate(_saga(row, lines))
+
+
+def _saga(row: SagaRow, lines: Sequence[Row]) -> dict[str, Any]:
+    steps = [{name: line[name] for name in _OF_STEP} for line in lines]
+    shown = {name: row[name] for name in (*_OF_SAGA, *_MORE_OF_SAGA)}
+    return {**shown, "steps": steps, "operator_can": [str(verb) for verb in possible(row)]}
+
+
+def explained_saga_view(told: Explanation) -> admin_schemas.ExplainedSagaView:
+    booking = {name: told.booking[name] for name in _OF_BOOKING}
+    booking |= {
+        "total": money(told.booking["total_minor"], told.booking["currency"]),
+        "payment_status": payment_status(told.booking),
+    }
+    explained = {"now": told.saga["now"], "waits_for": told.waits_for, "booking": booking}
+    return admin_schemas.ExplainedSagaView.model_validate(_saga(told.saga, told.lines) | explained)

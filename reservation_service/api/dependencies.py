@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from reservation_service.booking.holds import Holds
 from reservation_service.metrics import Metrics
+from reservation_service.saga.desk import SagaDesk
 from reservation_service.saga.engine import Engine
 from reservation_service.settings import ReservationSettings
 from shared.auth import TokenVerifier
@@ -26,6 +27,7 @@ class Parts:
     metrics: Metrics
     holds: Holds
     engine: Engine
+    saga_desk: SagaDesk
     tokens: TokenVerifier
     internal: InternalDoor
     clock: Clock

@@ -175,6 +175,19 @@ async def ask_for_attention(tx: Connection, booking: Booking, reason: str) -> No
         await reservations.move(tx, booking, BookingStatus.NEEDS_ATTENTION, reason=reason, failure_reason=reason)
 
 
+async def hand_back(tx: Connection, booking: Booking) -> None:
+    """Give a booking that an operator has looked at back to its saga, if it still has its seats."""
+    if booking["status"] == BookingStatus.NEEDS_ATTENTION and booking["seats_pinned"]:
+        await reservations.move(tx, booking, BookingStatus.PENDING, reason="operator", failure_reason=None)
+
+
+async def vouch(tx: Connection, booking: Booking, outcome: BookingStatus) -> None:
+    """End a booking the way an operator vouches for."""
+    values = {"confirmed_at": reservations.from_now(0)} if outcome is BookingStatus.CONFIRMED else {}
+    reason = None if outcome is BookingStatus.CONFIRMED else "operator"
+    await reservations.move(tx, booking, outcome, reason="operator", failure_reason=reason, **values)
+
+
 async def read_reservation(database: Database, caller: Caller, reservation_id: UUID) -> Booking:
     """Return a caller's own reservation. Raises ReservationNotFound also for a hold that was never converted."""
     async with database.reading() as connection:

@@ -108,8 +108,8 @@ class Engine:
             if booking is None:
                 return False
             applied = await self._store_signal(tx, booking, event)
-        if applied and live is not None and len(self._running) < self._settings.saga_batch_size:
-            self._spawn(self.advance(live["id"]))
+        if applied and live is not None:
+            self.nudge(live["id"])
         return applied
 
     async def _store_signal(self, tx: Connection, booking: Booking, event: PaymentEvent) -> bool:
@@ -127,6 +127,11 @@ class Engine:
             told = {name: value for name, value in body.items() if name not in {"payment_id", "occurred_at"}}
             await note_payment(tx, booking, told | {"id": body["payment_id"]})
         return is_new and current
+
+    def nudge(self, saga_id: UUID) -> None:
+        """Go on with a saga soon, and at once if there is room: something has changed for it, and it is due."""
+        if len(self._running) < self._settings.saga_batch_size:
+            self._spawn(self.advance(saga_id))
 
     async def advance(self, saga_id: UUID, *, guest_waits: bool = False) -> None:
         """Go on with one saga now, unless somebody else is on it or it has nothing left to do."""

@@ -70,12 +70,15 @@ class Steps:
             answer = await self._payments.create(wanted)
         return _checked(booking, answer)
 
-    async def cancel_payment_intent(self, booking: Booking, _because: str) -> Result:
+    async def cancel_payment_intent(self, booking: Booking, because: str) -> Result:
+        """End the payment before any money moves; when somebody asked for it, money that came first goes back too."""
         body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"])
         async with external_call("cancel_payment_intent"):
             answer = await self._payments.cancel(payment_id(booking), body)
         if answer.outcome is Outcome.TOO_LATE and answer.payment is not None and _is_all_back(answer.payment):
             return Result(Event.DONE, answer.payment)  # captured and refunded: nothing of it is left to cancel
+        if answer.outcome is Outcome.TOO_LATE and because == "asked":
+            return await self.refund_payment(booking, because)
         return _result(answer)
 
     async def ask_payment(self, booking: Booking) -> Result:

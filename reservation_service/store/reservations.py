@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
 
 from reservation_service.states import LEGAL_MOVES, PINNED, BookingStatus
-from reservation_service.store.slots import give_back_seats
+from reservation_service.store.slots import give_back_seats, take_back_seats
 from reservation_service.store.tables import idempotency, reservation_events, reservations
 from shared.problems import current_trace_id
 
@@ -92,6 +92,14 @@ async def move(tx: AsyncConnection, row: Booking, to: BookingStatus, *, reason: 
             trace_id=current_trace_id(),
         )
     )
+
+
+async def pin_again(tx: AsyncConnection, row: Booking) -> bool:
+    """Take the seats of a locked booking that has given them up; False when they are sold. Its move comes after this."""
+    if not await take_back_seats(tx, row["time_slot_id"], row["seats"]):
+        return False
+    await tx.execute(update(reservations).where(reservations.c.id == row["id"]).values(seats_pinned=True))
+    return True
 
 
 async def change(tx: AsyncConnection, booking_id: UUID, **values: Any) -> None:

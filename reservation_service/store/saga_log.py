@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, false, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import Select
 
 from reservation_service.states import LIVE_SAGA, SagaStatus
 from reservation_service.store.tables import payment_signals, saga_log, sagas
@@ -14,6 +15,12 @@ from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, st
 from shared.problems import current_trace_id
 
 SagaRow = RowMapping
+
+
+def _sagas() -> Select[Any]:
+    """Select rows with what only the database's clock may judge."""
+    leased = func.coalesce(sagas.c.lease_until > func.clock_timestamp(), false())
+    return select(sagas, leased.label("leased"), func.clock_timestamp().label("now"))
 
 
 async def create(
@@ -65,7 +72,8 @@ async def lines(connection: AsyncConnection, saga_id: UUID) -> Sequence[RowMappi
 
 
 async def saga(connection: AsyncConnection, saga_id: UUID) -> SagaRow | None:
-    return (await connection.execute(select(sagas).where(sagas.c.id == saga_id))).mappings().one_or_none()
+    row: SagaRow | None = (await connection.execute(_sagas().where(sagas.c.id == saga_id))).mappings().one_or_none()
+    return row
 
 
 async def live_saga_of(connection: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
@@ -78,12 +86,13 @@ async def live_saga_of(connection: AsyncConnection, reservation_id: UUID) -> Sag
 
 async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
     """Return sagas, newest first."""
-    query = select(sagas).order_by(sagas.c.id.desc()).limit(limit)
+    query = _sagas().order_by(sagas.c.id.desc()).limit(limit)
     if status is not None:
         query = query.where(sagas.c.status == status)
     if after is not None:
         query = query.where(sagas.c.id < after)
-    return (await connection.execute(query)).mappings().all()
+    rows: Sequence[SagaRow] = (await connection.execute(query)).mappings().all()
+    return rows
 
 
 async def lock(tx: AsyncConnection, saga_id: UUID, epoch: int, *, lease_s: float) -> SagaRow | None:
@@ -91,6 +100,26 @@ async def lock(tx: AsyncConnection, saga_id: UUID, epoch: int, *, lease_s: float
     if not await still_mine(tx, sagas, saga_id, epoch, lease_s=lease_s):
         return None
     return await saga(tx, saga_id)
+
+
+async def lock_for_a_person(tx: AsyncConnection, saga_id: UUID) -> SagaRow | None:
+    """Lock a saga whatever its status and lease; the caller looks at both before it changes anything."""
+    query = _sagas().where(sagas.c.id == saga_id).with_for_update(of=sagas)
+    row: SagaRow | None = (await tx.execute(query)).mappings().one_or_none()
+    return row
+
+
+async def take_in_hand(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> None:
+    """Let a locked saga go on from a person's word: due now, tries counted anew, and every older worker fenced off."""
+    fresh = {"due_at": func.clock_timestamp(), "lease_until": None, "lease_epoch": sagas.c.lease_epoch + 1}
+    await set_status(tx, saga_id, status, attempts=0, reason=None, **{**fresh, **values})
+
+
+async def reasons(connection: AsyncConnection) -> Mapping[str, int]:
+    """Return why sagas need attention, and how many of them for each reason."""
+    counted = select(sagas.c.reason, func.count()).where(sagas.c.status == SagaStatus.NEEDS_ATTENTION)
+    rows = await connection.execute(counted.group_by(sagas.c.reason))
+    return {str(reason): int(count) for reason, count in rows}
 
 
 async def claim(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> SagaRow | None:

@@ -113,6 +113,13 @@ SELECT count(*) FROM due
 
 _GIVE_BACK = text("UPDATE time_slots SET taken = taken - :seats, version = version + 1 WHERE id = :time_slot_id")
 
+_TAKE_BACK = text(
+    """
+UPDATE time_slots SET taken = taken + :seats, version = version + 1
+WHERE id = :time_slot_id AND status <> 'cancelled' AND taken + :seats <= capacity
+"""
+)
+
 _FREE = text(
     """
 SELECT slot.capacity - slot.taken + coalesce(
@@ -152,6 +159,12 @@ async def expire_due(tx: AsyncConnection, *, batch: int, time_slot_id: UUID | No
 async def give_back_seats(tx: AsyncConnection, time_slot_id: UUID, seats: int) -> None:
     """Give seats back; only called by the transaction that unpins them from a locked booking row."""
     await tx.execute(_GIVE_BACK, {"time_slot_id": time_slot_id, "seats": seats})
+
+
+async def take_back_seats(tx: AsyncConnection, time_slot_id: UUID, seats: int) -> bool:
+    """Take seats for a booking that had given them up; False when they are no longer to be had."""
+    values = {"time_slot_id": time_slot_id, "seats": seats}
+    return bool((await tx.execute(_TAKE_BACK, values)).rowcount == 1)
 
 
 async def free_seats(connection: AsyncConnection, time_slot_id: UUID) -> int:

@@ -180,6 +180,8 @@ sagas = Table(
     ),
     Index("sagas_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("sagas_by_reservation", "reservation_id"),
+    # What operators look at, and what is counted every few seconds; few rows, hopefully none.
+    Index("sagas_needing_attention", "id", postgresql_where=text("status = 'needs_attention'")),
 )
 
 saga_log = Table(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,12 @@ def test_with_nothing_running_a_command_says_so(command: str) -> None:
 def _answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     transport = httpx.MockTransport(answer)
 
-    def get(url: str, **options: Any) -> httpx.Response:
+    def request(method: str, url: str, **options: Any) -> httpx.Response:
         with httpx.Client(transport=transport) as client:
-            return client.get(url, **options)
+            return client.request(method, url, **options)
 
-    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(httpx, "request", request)
+    monkeypatch.setattr(httpx, "get", partial(request, "GET"))
 
 
 def _audit(violations: int, *, folder: Path) -> Any:

@@ -35,7 +35,12 @@ BEARER = "a-bearer-secret-for-when-signatures-are-off"
 KEYS = (("k1", SecretStr("first-internal-key")), ("k2", SecretStr("second-internal-key")))
 CUSTOMER = {"name": "Ada Example", "email": "ada@example.org"}
 # The tickers sleep through every test; what they would do is done by name.
-_ASLEEP = {"saga_poll_seconds": 600.0, "sweep_interval_seconds": 600.0, "flags_refresh_seconds": 600.0}
+_ASLEEP = {
+    "saga_poll_seconds": 600.0,
+    "saga_count_seconds": 600.0,
+    "sweep_interval_seconds": 600.0,
+    "flags_refresh_seconds": 600.0,
+}
 
 
 def settings_for(database_url: str, **changed: Any) -> ReservationSettings:

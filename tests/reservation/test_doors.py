@@ -26,6 +26,9 @@ ACTS = [
     ("POST", "/admin/v1/time-slots", {}),
     ("PATCH", f"/admin/v1/time-slots/{uuid4()}", {}),
     ("PUT", "/admin/v1/flags/hold_cleanup", {"enabled": False, "reason": "x"}),
+    ("POST", f"/admin/v1/sagas/{uuid4()}/retry", {"reason": "x"}),
+    ("POST", f"/admin/v1/sagas/{uuid4()}/unwind", {"reason": "x"}),
+    ("POST", f"/admin/v1/sagas/{uuid4()}/resolve", {"outcome": "failed", "reason": "x"}),
 ]
 
 

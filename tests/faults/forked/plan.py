@@ -9,6 +9,11 @@ from tests.faults.forked.paths import PATHS, Path
 NOT_ON_ANY_PATH = {
     "refund_payment.before": "no request asks a confirmed booking to be cancelled yet; before that nothing is captured",
     "refund_payment.after": "as above; payment_service's side of a refund has a path of its own",
+    **{
+        f"operator_{verb}.{edge}": "a person's verb, one transaction: died at in tests/reservation/test_saga_verbs.py"
+        for verb in ("retry", "unwind", "resolve")
+        for edge in ("before_commit", "after_commit")
+    },
 }
 """The only points that no trial kills at, each with its reason. One that is reached all the same is an error too."""
 
