@@ -114,6 +114,20 @@ class Report:
     result: Result
 
 
+@dataclass(frozen=True)
+class Look:
+    """What this turn knows of the payment: `asked` for its sake, or at least `seen` in the answer to a step."""
+
+    asked: bool
+    seen: bool
+    guest_waits: bool
+
+    @classmethod
+    def of(cls, report: Report | None, *, guest_waits: bool) -> "Look":
+        asked = report is not None and report.call.direction == "ask"
+        return cls(asked, report is not None and report.result.payment is not None, guest_waits)
+
+
 Step = LocalStep | RemoteStep
 Part = LocalStep | RemoteStep | Pause
 

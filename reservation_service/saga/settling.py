@@ -13,6 +13,7 @@ from reservation_service.saga.definition import (
     Direction,
     Event,
     LocalStep,
+    Look,
     Pause,
     RemoteAct,
     RemoteStep,
@@ -69,12 +70,12 @@ class Settling:
             return None
         if self.status is SagaStatus.WAITING:
             await self._become(SagaStatus.RUNNING)
-        asked = report is not None and report.call.direction == "ask"
+        look = Look.of(report, guest_waits=guest_waits)
         while True:
             if self.status is SagaStatus.UNWINDING:
                 done, call = await self._step_back()
             else:
-                done, call = await self._step_on(asked=asked, guest_waits=guest_waits)
+                done, call = await self._step_on(look)
             if done:
                 return call
 
@@ -89,13 +90,13 @@ class Settling:
 
     # forward
 
-    async def _step_on(self, *, asked: bool, guest_waits: bool) -> tuple[bool, Call | None]:
+    async def _step_on(self, look: Look) -> tuple[bool, Call | None]:
         match self._journal.next_forward(self._saga):
             case None:
                 await saga_log.end(self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.COMPLETED)
                 return True, None
             case Pause() as pause:
-                return await self._pause(pause, asked=asked, guest_waits=guest_waits)
+                return await self._pause(pause, look)
             case LocalStep() as step:
                 await step.do(self._tx, self._booking, self._row)
                 await self._note(step.name, "do", Event.DONE)
@@ -125,14 +126,16 @@ class Settling:
     def _patience(self) -> Patience:
         return Patience(self._booking, self._settings)
 
-    async def _pause(self, pause: Pause, *, asked: bool, guest_waits: bool) -> tuple[bool, Call | None]:
-        match pause.verdict(self._booking):
+    async def _pause(self, pause: Pause, look: Look) -> tuple[bool, Call | None]:
+        verdict = pause.verdict(self._booking)
+        match verdict:
             case Verdict.PASSED:
                 await self._note(pause.name, "do", Event.DONE)
                 return False, None
-            case _ if not asked:  # look before waiting on, and before giving up: the message may be lost
+            case _ if not (look.asked or (look.seen and verdict is Verdict.WAITING)):
+                # Look before waiting on, and before giving up: the message may be lost.
                 return True, Call(pause.name, "ask", pause.ask, self._booking, pause.ask.__name__)
-            case Verdict.LOST if guest_waits:
+            case Verdict.LOST if look.guest_waits:
                 await self._begin_anew()
                 return False, None
             case Verdict.WAITING | Verdict.LOST:

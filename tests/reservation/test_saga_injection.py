@@ -257,6 +257,7 @@ async def test_a_payment_that_is_not_ours_is_never_confirmed(
     story = await bench.story()
     bench.payments.script(operation, act)
     await bench.convert(story)
+    await bench.turn()  # nobody asks how a payment stands whose create has just said it
     await bench.run_to_rest(story)
     assert "amount_mismatch" in (await bench.the_saga(story))["reason"]
     assert await bench.taken(story) == SEATS

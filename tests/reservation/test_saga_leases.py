@@ -37,7 +37,7 @@ async def test_a_frozen_worker_writes_nothing_when_it_wakes(bench: Bench) -> Non
     for operation in ("create", "get", "capture"):
         story = await bench.story()
         sleeper, freezer = bench.another_engine(), Freezer(bench, operation)
-        frozen = asyncio.create_task(_convert_and_pay(bench, story, sleeper))
+        frozen = asyncio.create_task(_convert_and_pay(bench, story, sleeper, looks=operation == "get"))
         await asyncio.wait_for(freezer.frozen.wait(), 10)
         await bench.run_to_rest(story)
         await assert_whole(bench, story, "confirmed", saga="completed")
@@ -50,8 +50,10 @@ async def test_a_frozen_worker_writes_nothing_when_it_wakes(bench: Bench) -> Non
         fired("C18", int(freezer.frozen.is_set()))
 
 
-async def _convert_and_pay(bench: Bench, story: Story, engine: Engine) -> None:
+async def _convert_and_pay(bench: Bench, story: Story, engine: Engine, *, looks: bool) -> None:
     await bench.convert(story, engine=engine)
+    if looks:
+        await bench.turn(engine)
     if bench.is_payable(story):
         await bench.pay(story, engine=engine)
     await engine.drain(10)
