@@ -271,8 +271,9 @@ async def open_bench(
     database_url: str, *, watch: bool = True, tune: Callable[[ReservationSettings], None] | None = None
 ) -> AsyncIterator[Bench]:
     """Open a bench on a fresh database."""
-    settings = settings_for(database_url, saga_backoff_max_s=2.0)
-    database = Database.connect(database_url, application_name=f"bench-{uuid4().hex[:8]}")
+    # A grace that only `pass_grace` ends, and patience with the pool: a busy machine is no fault that was planted.
+    settings = settings_for(database_url, saga_backoff_max_s=2.0, unknown_grace_seconds=60)
+    database = Database.connect(database_url, application_name=f"bench-{uuid4().hex[:8]}", pool_timeout_s=15.0)
     bench = Bench(database, settings, Flags(FLAGS, flag_overrides, {}))
     for statement in _WATCH if watch else ():
         await bench.sql(statement)
