@@ -173,8 +173,8 @@ def outcome(booking: Booking) -> dict[str, Any]:
         return {"type": "closed", "status": booking["status"]}
     if payment_status(booking) in _SET_UP_AGAIN:
         trouble = told.get("last_error") or _OVER
-        wait_ms = trouble.get("retry_after_ms", _SETUP_RETRY_AFTER_MS)
-        problem = ServiceUnavailable(trouble["detail"], retry_after_ms=wait_ms).document()
+        wait_ms = int(trouble.get("retry_after_ms", _SETUP_RETRY_AFTER_MS))
+        problem = ServiceUnavailable(str(trouble["detail"]), retry_after_ms=wait_ms).document()
         return {"type": "payment_setup_failed", "retry_after_ms": wait_ms, "error": problem}
     if not _is_payable(booking) or not told.get("client_secret"):
         return {"type": "processing", "poll_after_ms": _POLL_AFTER_MS}
