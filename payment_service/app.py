@@ -13,7 +13,15 @@ from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
-from payment_service.api import admin, breaker, payments, stripe_webhook, webhook_events, webhook_replays
+from payment_service.api import (
+    admin,
+    breaker,
+    payments,
+    reconciliation,
+    stripe_webhook,
+    webhook_events,
+    webhook_replays,
+)
 from payment_service.api.dependencies import Parts
 from payment_service.background import jobs
 from payment_service.behaviours import Behaviours, Ground
@@ -52,6 +60,7 @@ _ROUTERS = (
     webhook_replays.router,
     admin.router,
     breaker.router,
+    reconciliation.router,
     operator_desk(audit.INVARIANTS),
 )
 _DESCRIPTION: dict[str, Any] = {
@@ -164,6 +173,7 @@ def _gateway(settings: PaymentSettings, transport: httpx.AsyncBaseTransport | No
         api_base=settings.stripe_api_base,
         timeout_s=settings.stripe_timeout_s,
         connect_timeout_s=settings.stripe_connect_timeout_s,
+        system=settings.stripe_system_name,
         transport=transport,
     )
 

@@ -3,8 +3,9 @@
 from functools import partial
 
 from payment_service.behaviours import Behaviours
+from payment_service.flags import RECONCILIATION
 from payment_service.nudges import BREAKERS, NEWS, WEBHOOKS
-from payment_service.store import dead_letters, idempotency, outbox, webhook_events
+from payment_service.store import dead_letters, idempotency, outbox, reconciliation, webhook_events
 from shared.ticker import Job
 
 _FORGET_BATCH = 500
@@ -24,9 +25,12 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             waiting = await webhook_events.waiting(connection)
             dead = await dead_letters.by_reason(connection)
             news = await outbox.backlog(connection)
+            compared = await reconciliation.state(connection)
         metrics.webhooks_waiting.set(waiting)
         metrics.count_dead_letters(dead)
         metrics.news_waiting.set(news)
+        for row in compared:
+            metrics.reconciliation_age.labels(row["name"]).set(row["age_s"] or 0)
         return 0
 
     async def forget_old_answers() -> int:
@@ -45,6 +49,20 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         # Its pace is in the rows, so that more processes do not make it faster: it never asks for the next batch at once.
         Job("replay_webhooks", settings.webhook_replay_poll_seconds, 1, work.replaying.replay_due),
         Job("check_event_types", settings.webhook_types_check_seconds, 1, work.endpoints.look),
+        Job(
+            "compare_with_stripe",
+            settings.reconcile_interval_seconds / 4,
+            1,
+            work.reconciliation.compare_due,
+            enabled=partial(flags.is_on, RECONCILIATION),
+        ),
+        Job(
+            "ask_unsettled",
+            settings.reconcile_interval_seconds / 4,
+            settings.reconcile_batch_size,
+            work.reconciliation.ask_unsettled,
+            enabled=partial(flags.is_on, RECONCILIATION),
+        ),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),

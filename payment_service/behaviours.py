@@ -16,11 +16,13 @@ from payment_service.payments.establishing import Establishing
 from payment_service.payments.lifecycle import Lifecycle
 from payment_service.payments.notifying import Notifying, capped_backoff
 from payment_service.payments.reading import Reading
+from payment_service.payments.reconciliation import Reconciliation, ReconciliationRules
 from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
 from payment_service.payments.switchboard import Switchboard
 from payment_service.settings import PaymentSettings
 from payment_service.webhooks.endpoints import EndpointWatch
+from payment_service.webhooks.handlers import HANDLERS
 from payment_service.webhooks.inbox import Inbox
 from payment_service.webhooks.processing import Processing, ProcessingLimits
 from payment_service.webhooks.replaying import Replaying, ReplayLimits
@@ -137,6 +139,28 @@ class Behaviours:
             batch=settings.outbox_batch_size,
             lease_s=settings.outbox_lease_seconds,
             backoff=capped_backoff(settings.outbox_backoff_first_s, settings.outbox_backoff_max_s),
+        )
+
+    @cached_property
+    def reconciliation(self) -> Reconciliation:
+        ground, settings = self.ground, self.ground.settings
+        rules = ReconciliationRules(
+            interval_s=settings.reconcile_interval_seconds,
+            lease_s=settings.webhook_lease_seconds,
+            budget_s=settings.background_budget_s,
+            overlap_s=settings.reconcile_overlap_seconds,
+            events_settle_s=settings.reconcile_settle_seconds,
+            orphan_after_s=settings.orphan_after_seconds,
+            batch=settings.reconcile_batch_size,
+            event_types=tuple(HANDLERS),
+        )
+        return Reconciliation(
+            ground.database,
+            self.ways.background,
+            self.asking,
+            ground.metrics,
+            rules,
+            nudge_webhooks=ground.nudges.webhooks,
         )
 
     # webhooks

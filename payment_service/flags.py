@@ -5,6 +5,7 @@ from shared.flags import Flag
 WEBHOOK_INBOX = "webhook_inbox"
 PAYMENT_RETRIES = "payment_retries"
 CIRCUIT_BREAKER = "circuit_breaker"
+RECONCILIATION = "reconciliation"
 SIGNED_INTERNAL_CALLS = "signed_internal_calls"
 
 FLAGS = (
@@ -14,5 +15,9 @@ FLAGS = (
     ),
     Flag(PAYMENT_RETRIES, off_means="one attempt per call to Stripe; the saga and the queues still ask again later"),
     Flag(CIRCUIT_BREAKER, off_means="Stripe is called however many calls failed; nothing is counted"),
+    Flag(
+        RECONCILIATION,
+        off_means="nobody compares Stripe's book with ours: what no webhook tells is learnt when a guest or saga asks",
+    ),
     Flag(SIGNED_INTERNAL_CALLS, off_means="a shared bearer secret is sent, and accepted too; never anonymous"),
 )

@@ -77,6 +77,18 @@ class Metrics(ProcessMetrics):
             registry=registry,
         )
         self.event_types_missing.set(-1)
+        self.drift = Counter(
+            "payment_reconciliation_drift",
+            "What did only the comparison with Stripe tell us: an event, a payment's state, an intent, an orphan?",
+            ["kind"],
+            registry=registry,
+        )
+        self.reconciliation_age = Gauge(
+            "payment_reconciliation_age_seconds",
+            "How long ago was Stripe's list last read to its end?",
+            ["comparison"],
+            registry=registry,
+        )
         self.news_delivered = Counter(
             "payment_news_deliveries", "Does reservation_service get the news?", ["result"], registry=registry
         )

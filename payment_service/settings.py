@@ -93,6 +93,26 @@ class PaymentSettings(SharedSettings):
     outbox_backoff_first_s: float = Field(1.0, gt=0, description="the wait after the first failure; it doubles")
     outbox_backoff_max_s: float = Field(60.0, gt=0, description="rows never die: money news is told sooner or later")
 
+    reconcile_interval_seconds: float = Field(
+        60.0, gt=0, description="how often Stripe is compared with our tables, whatever webhooks did or did not tell"
+    )
+    reconcile_settle_seconds: float = Field(
+        60.0, ge=0, description="events younger than this may still be on their way, so they are not called missing"
+    )
+    reconcile_overlap_seconds: float = Field(
+        900.0, ge=0, description="how far each comparison reads back over the last one: Stripe may list an event late"
+    )
+    reconcile_batch_size: int = Field(8, ge=1, le=50, description="payments asked about at the same time")
+    orphan_after_seconds: float = Field(
+        3600.0, gt=0, description="a PaymentIntent of ours that no payment knows by then is cancelled or reported"
+    )
+    stripe_system_name: str = Field(
+        "holdfast",
+        min_length=1,
+        max_length=100,
+        description="marks our objects; installations sharing an account differ",
+    )
+
     flags_refresh_seconds: float = Field(
         1.0, gt=0, description="how soon a flag turned in another process is seen here"
     )

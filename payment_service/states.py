@@ -27,6 +27,9 @@ CAPTURED = frozenset(
 
 SETTLED = CAPTURED | {Is.CANCELED}
 
+UNSETTLED = frozenset(OPEN - {Is.NONE, Is.SETUP_FAILED} | {Is.AUTHORIZED, Is.REFUND_PENDING})
+"""What may still change at Stripe without our asking for it."""
+
 _TRYING = frozenset({Is.REQUIRES_PAYMENT, Is.REQUIRES_ACTION, Is.PROCESSING})
 _REFUNDS = frozenset({Is.REFUND_PENDING, Is.PARTIALLY_REFUNDED, Is.REFUNDED, Is.REFUND_FAILED})
 
@@ -119,3 +122,18 @@ class ReplayItem(StrEnum):
     WAITING = "waiting"
     REPLAYED = "replayed"
     SKIPPED = "skipped"
+
+
+class Pass(StrEnum):
+    """What the reconciler compares."""
+
+    EVENTS = "events"
+    INTENTS = "intents"
+
+
+class FindingKind(StrEnum):
+    """What the reconciler found at Stripe that no row of ours knew, and what it did about it."""
+
+    ADOPTED = "adopted"
+    ORPHAN_CANCELED = "orphan_canceled"
+    ORPHAN_CAPTURED = "orphan_captured"

@@ -17,7 +17,7 @@ import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from payment_service.gateway.breaker import Breaker
-from payment_service.gateway.results import IntentSeen, RefundSeen, Result
+from payment_service.gateway.results import EventSeen, IntentSeen, Page, RefundSeen, Result
 from payment_service.gateway.stripe import StripeGateway
 from shared.clock import Clock
 from shared.payment_contract import Outcome
@@ -137,6 +137,22 @@ class GuardedGateway:
 
     async def list_refunds(self, intent_id: str, *, deadline: float) -> Result[Sequence[RefundSeen]]:
         return await self._call("list_refunds", deadline, lambda: self._gateway.list_refunds(intent_id))
+
+    async def list_events(
+        self, types: Sequence[str], *, since: datetime, until: datetime, after: str | None, deadline: float
+    ) -> Result[Page[EventSeen]]:
+        return await self._call(
+            "list_events",
+            deadline,
+            lambda: self._gateway.list_events(types, since=since, until=until, after=after),
+        )
+
+    async def list_intents(
+        self, *, since: datetime, until: datetime, after: str | None, deadline: float
+    ) -> Result[Page[IntentSeen]]:
+        return await self._call(
+            "list_intents", deadline, lambda: self._gateway.list_intents(since=since, until=until, after=after)
+        )
 
     async def _call(self, operation: str, deadline: float, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
         course = _Course(operation, deadline)

@@ -24,6 +24,7 @@ class IntentSeen:
     payment_id: UUID | None
     decline_class: str | None
     capture_before: datetime | None
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,26 @@ class EndpointSeen:
     url: str
     types: frozenset[str]
     enabled: bool
+
+
+@dataclass(frozen=True)
+class EventSeen:
+    """What an event is about; its picture of the object is left at the provider."""
+
+    id: str
+    type: str
+    object_id: str
+    intent_id: str
+    livemode: bool
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """A page of a list, newest first; `last_id` leads to the next one."""
+
+    items: tuple[T, ...]
+    last_id: str
+    has_more: bool
 
 
 @dataclass(frozen=True)

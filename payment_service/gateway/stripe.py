@@ -18,8 +18,16 @@ import stripe
 import structlog
 from pydantic import SecretStr
 
-from payment_service.gateway.results import EndpointSeen, IntentSeen, RefundSeen, Result, done
-from payment_service.gateway.wire_objects import decline_class, read_endpoint, read_intent, read_list, read_refund
+from payment_service.gateway.results import EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen, Result, done
+from payment_service.gateway.wire_objects import (
+    decline_class,
+    read_endpoint,
+    read_event,
+    read_intent,
+    read_list,
+    read_page,
+    read_refund,
+)
 from shared.payment_contract import Outcome
 
 log = structlog.get_logger()
@@ -68,11 +76,13 @@ class _Transport(stripe.HTTPXClient):
 class StripeGateway:
     """Calls Stripe once per method call; `guarded` adds patience. Every method returns a Result and never raises."""
 
-    def __init__(self, client: stripe.StripeClient, http: httpx.AsyncClient) -> None:
+    def __init__(self, client: stripe.StripeClient, http: httpx.AsyncClient, *, system: str) -> None:
+        self._events = client.v1.events
         self._intents = client.v1.payment_intents
         self._refunds = client.v1.refunds
         self._endpoints = client.v1.webhook_endpoints
         self._http = http
+        self._system = system
 
     @classmethod
     def connect(
@@ -82,9 +92,13 @@ class StripeGateway:
         api_base: str,
         timeout_s: float,
         connect_timeout_s: float,
+        system: str = "holdfast",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> "StripeGateway":
-        """Make the client; no connection is opened yet. `api_base` empty means Stripe's own."""
+        """Make the client; no connection is opened yet.
+
+        `api_base` empty means Stripe's own; `system` marks what we make there, for accounts that others use too.
+        """
         http = httpx.AsyncClient(
             transport=transport,
             timeout=httpx.Timeout(timeout_s, connect=connect_timeout_s, pool=connect_timeout_s),
@@ -99,7 +113,7 @@ class StripeGateway:
             max_network_retries=0,
             http_client=_Transport(http),
         )
-        return cls(client, http)
+        return cls(client, http, system=system)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -118,7 +132,7 @@ class StripeGateway:
             "currency": currency.lower(),
             "capture_method": capture_method,
             "allowed_payment_method_types": ["card"],  # asynchronous methods would hold seats for days
-            "metadata": metadata,
+            "metadata": metadata | {"system": self._system},
             "expand": ["latest_charge"],
         }
         return await _ask(read_intent, lambda: self._intents.create_async(params, {"idempotency_key": key}))
@@ -161,7 +175,8 @@ class StripeGateway:
     async def create_refund(
         self, *, intent_id: str, amount: int, metadata: dict[str, str], key: str
     ) -> Result[RefundSeen]:
-        params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": metadata}
+        marked = metadata | {"system": self._system}
+        params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": marked}
         return await _ask(read_refund, lambda: self._refunds.create_async(params, {"idempotency_key": key}))
 
     async def retrieve_refund(self, stripe_refund_id: str) -> Result[RefundSeen]:
@@ -180,6 +195,27 @@ class StripeGateway:
             lambda document: [read_endpoint(item) for item in read_list(document)[0]],
             lambda: self._endpoints.list_async({"limit": 100}),
         )
+
+    async def list_events(
+        self, types: Sequence[str], *, since: datetime, until: datetime, after: str | None
+    ) -> Result[Page[EventSeen]]:
+        """Return a page of events of these types (at most 20), newest first; Stripe keeps thirty days of them."""
+        params: Any = _window(since, until, after) | {"types": list(types)}
+        return await _ask(partial(read_page, read_event), lambda: self._events.list_async(params))
+
+    async def list_intents(self, *, since: datetime, until: datetime, after: str | None) -> Result[Page[IntentSeen]]:
+        """Return a page of PaymentIntents that this system made, newest first; those of others are left out."""
+        params: Any = _window(since, until, after)
+        page = await _ask(partial(read_page, read_intent), lambda: self._intents.list_async(params))
+        if page.value is None:
+            return page
+        ours = tuple(seen for seen in page.value.items if seen.payment_id and seen.system == self._system)
+        return done(replace(page.value, items=ours))
+
+
+def _window(since: datetime, until: datetime, after: str | None) -> dict[str, Any]:
+    created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
+    return {"limit": 100, "created": created} | ({"starting_after": after} if after else {})
 
 
 async def _ask(read: Callable[[Any], T], send: Callable[[], Awaitable[Any]]) -> Result[T]:

@@ -1,14 +1,21 @@
 """Reads Stripe's objects: an answer is untrusted input, and one that has not the documented form is no answer."""
 
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from payment_service.gateway.results import EndpointSeen, IntentSeen, RefundSeen
+from payment_service.gateway.results import EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen
 from payment_service.states import RefundStatus
 from shared.payment_contract import PaymentStatus
+
+T = TypeVar("T")
+
+_WORD = re.compile(r"[A-Za-z0-9_.]{1,255}")
+_EVENT_OBJECTS = frozenset({"event", "v2.core.event"})
 
 _Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
 _Minor = Annotated[int, Field(ge=0, le=10**15)]
@@ -126,6 +133,7 @@ def read_intent(document: Any) -> IntentSeen:
         payment_id=_our_id(wire.metadata, "payment_id"),
         decline_class=decline_class(open_error.code, open_error.decline_code) if open_error else None,
         capture_before=_capture_before(wire),
+        system=wire.metadata.get("system"),
     )
 
 
@@ -157,6 +165,52 @@ def read_list(document: Any) -> tuple[list[Any], bool]:
     if not isinstance(document, dict) or not isinstance(document.get("data"), list):
         raise ValueError("not a list object")  # noqa: TRY004  one kind of error for every malformed answer
     return document["data"], document.get("has_more") is True
+
+
+def read_page(read_item: Callable[[Any], T], document: Any) -> Page[T]:
+    """Read a page of a list; what has not the documented form is not ours to read, and is left out."""
+    items, has_more = read_list(document)
+    if not items:
+        return Page((), "", has_more=False)
+    return Page(tuple(_readable(read_item, items)), _word(_dict(items[-1]).get("id")), has_more)
+
+
+def _readable(read_item: Callable[[Any], T], items: list[Any]) -> list[T]:
+    read = []
+    for item in items:
+        try:
+            read.append(read_item(item))
+        except ValueError:
+            continue
+    return read
+
+
+def read_event(document: Any) -> EventSeen:
+    """Read what an event is about. Raises ValueError for what is no event."""
+    if _word(_dict(document).get("object")) not in _EVENT_OBJECTS:
+        raise ValueError("not an event")
+    event_id, event_type = _word(document.get("id")), _word(document.get("type"))
+    if not event_id or not event_type:
+        raise ValueError("an event without id or type")
+    subject = _dict(_dict(document.get("data")).get("object")) or _dict(document.get("related_object"))
+    object_id = _word(subject.get("id"))
+    is_intent = subject.get("object") == "payment_intent"
+    return EventSeen(
+        id=event_id,
+        type=event_type,
+        object_id=object_id,
+        intent_id=object_id if is_intent else _word(subject.get("payment_intent")),
+        livemode=document.get("livemode") is True,
+    )
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _word(value: object) -> str:
+    """Return an id or a type name; anything else is nothing, so that no odd text is ever stored."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
 
 
 def _capture_before(wire: _Intent) -> datetime | None:

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, or_, select, update
+from sqlalchemy import RowMapping, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.errors import PaymentNotFound
-from payment_service.states import RefundStatus
+from payment_service.states import UNSETTLED, RefundStatus
 from payment_service.store.tables import payments, question_numbers, refunds
+from shared.columns import is_one_of
 from shared.database import Connection
 from shared.payment_contract import CancelPayment, CreatePayment, PaymentStatus, RefundPayment
 
@@ -70,7 +71,8 @@ _REFUND_COLUMNS = tuple(refunds.c[field.name] for field in fields(Refund))
 
 
 def _payment(row: RowMapping) -> Payment:
-    return Payment(**{**row, "status": PaymentStatus(row["status"])})
+    values = {column.name: row[column.name] for column in _PAYMENT_COLUMNS}
+    return Payment(**{**values, "status": PaymentStatus(row["status"])})
 
 
 def _refund(row: RowMapping) -> Refund:
@@ -141,6 +143,16 @@ async def read(connection: Connection, payment_id: UUID) -> Payment | None:
     return _payment(row) if row else None
 
 
+async def by_stripe_or_our_id(
+    connection: Connection, intent_ids: Sequence[str], payment_ids: Sequence[UUID]
+) -> list[Payment]:
+    """Return the payments that these intents belong to, by either name."""
+    found = await connection.execute(
+        select(*_PAYMENT_COLUMNS).where(or_(payments.c.intent_id.in_(intent_ids), payments.c.id.in_(payment_ids)))
+    )
+    return [_payment(row) for row in found.mappings()]
+
+
 async def page(
     connection: Connection, *, limit: int, after: UUID | None, status: PaymentStatus | None = None
 ) -> list[Payment]:
@@ -171,6 +183,31 @@ async def claim_refresh(connection: Connection, payment_id: UUID, *, interval_s:
     )
     number: int | None = claimed.scalar_one_or_none()
     return number
+
+
+async def claim_unsettled(tx: Connection, *, limit: int, interval_s: float) -> list[tuple[Payment, int]]:
+    """Return payments that Stripe may have moved and nobody has asked about lately, each with a question number."""
+    now = func.clock_timestamp()
+    asked_at = func.coalesce(payments.c.refreshed_at, payments.c.created_at)
+    due = (
+        select(payments.c.id)
+        .where(
+            text(is_one_of("status", sorted(UNSETTLED))),  # spelt as in the index, so that it is used
+            payments.c.intent_id.is_not(None),
+            asked_at < now - func.make_interval(0, 0, 0, 0, 0, 0, interval_s),
+        )
+        .order_by(asked_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    claimed = await tx.execute(
+        update(payments)
+        .where(payments.c.id.in_(select(due.c.id)))
+        .values(refreshed_at=now)
+        .returning(*_PAYMENT_COLUMNS, question_numbers.next_value().label("asked"))
+    )
+    return [(_payment(row), row["asked"]) for row in claimed.mappings()]
 
 
 async def change(tx: Connection, payment_id: UUID, **values: Any) -> Payment:

@@ -24,7 +24,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from payment_service.states import BreakerState, EventStatus, RefundStatus, ReplayItem, ReplayStatus
+from payment_service.states import (
+    UNSETTLED,
+    BreakerState,
+    EventStatus,
+    FindingKind,
+    Pass,
+    RefundStatus,
+    ReplayItem,
+    ReplayStatus,
+)
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
@@ -71,6 +80,12 @@ payments = Table(
     CheckConstraint("0 <= refunded AND refunded <= captured", name="payments_refunded"),
     UniqueConstraint("intent_id", name="payments_intent"),  # an event finds its payment, and only one
     UniqueConstraint("reservation_id", "generation", name="payments_generation"),  # double charges need a second row
+    # The reconciler's view of what Stripe may still move; settled payments leave it.
+    Index(
+        "payments_unsettled",
+        text("coalesce(refreshed_at, created_at)"),
+        postgresql_where=text(is_one_of("status", sorted(UNSETTLED))),
+    ),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -187,6 +202,38 @@ outbox = Table(
     CheckConstraint("(due_at IS NULL) = (delivered_at IS NOT NULL)", name="outbox_never_dies"),
     UniqueConstraint("payment_id", "version", name="outbox_version"),
     Index("outbox_claimable", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+# A comparison of Stripe's book with ours: how far it has come, and who is at it.
+reconciliation_passes = Table(
+    "reconciliation_passes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    _instant("seen_until"),  # everything at Stripe up to then has been compared
+    _instant("reading_until"),  # the end of the window that is being read; empty between two comparisons
+    Column("cursor", Text, comment="Stripe's id of the last object read in this window"),
+    Column("looked", BigInteger, nullable=False, server_default="0", comment="objects compared since the first day"),
+    Column("found", BigInteger, nullable=False, server_default="0", comment="of them, how many we did not know"),
+    _instant("finished_at"),
+    Column("last_error", Text),
+    *due_columns(),
+    UniqueConstraint("name", name="reconciliation_passes_name"),
+    CheckConstraint(is_one_of("name", Pass), name="reconciliation_passes_known"),
+)
+
+reconciliation_findings = Table(
+    "reconciliation_findings",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("stripe_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("payment_id", Uuid, comment="as the object's metadata names it"),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    created_at(),
+    UniqueConstraint("stripe_id", "kind", name="reconciliation_findings_once"),
+    CheckConstraint(is_one_of("kind", FindingKind), name="reconciliation_findings_kind"),
 )
 
 idempotent_answers = Table(

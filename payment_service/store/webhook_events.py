@@ -69,6 +69,19 @@ async def store(tx: Connection, hint: Hint) -> Accepted:
     return Accepted(row.id, duplicate=row.deliveries > 1, finished=row.due_at is None)
 
 
+async def store_missing(tx: Connection, hints: Sequence[Hint]) -> int:
+    """Insert the events that no delivery has brought, due at once; returns how many there were."""
+    if not hints:
+        return 0
+    stored = await tx.execute(
+        insert(events)
+        .values([vars(hint) | {"id": new_id(), "deliveries": 0, "due_at": func.clock_timestamp()} for hint in hints])
+        .on_conflict_do_nothing(index_elements=["stripe_event_id"])
+        .returning(events.c.id)
+    )
+    return len(stored.all())
+
+
 async def claim(tx: Connection, *, limit: int, lease_s: float) -> list[Claimed]:
     """Lease due events, and all that wait for the same payments, so that one look at Stripe serves them together."""
     rows = list(await due_rows.claim_due(tx, events, limit=limit, lease_s=lease_s))

@@ -1,23 +1,20 @@
 """Takes a webhook in: verified, stored once, committed; only then is it acknowledged."""
 
-import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import orjson
 
 from payment_service.errors import WebhookMalformed, WebhookSignatureInvalid
 from payment_service.gateway.webhook_signature import verify
+from payment_service.gateway.wire_objects import read_event
 from payment_service.metrics import Metrics
+from payment_service.payments.hints import hint_of
 from payment_service.store import webhook_events
 from payment_service.store.webhook_events import Accepted, Hint
 from payment_service.webhooks.processing import Processing
 from shared.clock import Clock
 from shared.database import Database
 from shared.problems import Problem, ServiceUnavailable
-
-_WORD = re.compile(r"[A-Za-z0-9_.]{1,255}")
-_EVENT_OBJECTS = frozenset({"event", "v2.core.event"})
 
 
 class Inbox:
@@ -83,30 +80,7 @@ class Inbox:
 def read_hint(body: bytes) -> Hint:
     """Read what an event is about; its picture of the object is left where it is. Raises WebhookMalformed (400)."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        seen = read_event(orjson.loads(body))
+    except ValueError as error:  # bytes that are no JSON, or JSON that is no event
         raise WebhookMalformed from error
-    if not isinstance(document, dict) or _word(document.get("object")) not in _EVENT_OBJECTS:
-        raise WebhookMalformed
-    event_id, event_type = _word(document.get("id")), _word(document.get("type"))
-    if not event_id or not event_type:
-        raise WebhookMalformed
-    subject = _dict(_dict(document.get("data")).get("object")) or _dict(document.get("related_object"))
-    object_id = _word(subject.get("id"))
-    is_intent = subject.get("object") == "payment_intent"
-    return Hint(
-        stripe_event_id=event_id,
-        type=event_type,
-        object_id=object_id,
-        intent_id=object_id if is_intent else _word(subject.get("payment_intent")),
-        livemode=document.get("livemode") is True,
-    )
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _word(value: object) -> str:
-    """Return an id or a type name; anything else is nothing, so that no odd text is ever stored."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
+    return hint_of(seen)

@@ -54,6 +54,11 @@ def crash_places() -> tuple[CrashPlace, ...]:
     )
 
 
+def points_of_room(name: str) -> tuple[str, ...]:
+    """Return the names of one module's points, in the order of its lines."""
+    return tuple(point for place in crash_places() if place.module.name == name for point in place.points)
+
+
 def crash_point_names(*services: str) -> tuple[str, ...]:
     """Return all names that `HOLDFAST_CRASH_AT` takes, sorted; only those of some services when they are named.
 
