@@ -47,6 +47,8 @@ STACK_ENV = {
         "OUTBOX_POLL_SECONDS": "0.2",
         "OUTBOX_BACKOFF_FIRST_S": "0.2",
         "OUTBOX_BACKOFF_MAX_S": "1",
+        "RECONCILE_INTERVAL_SECONDS": "1",
+        "RECONCILE_SETTLE_SECONDS": "2",
     },
 }
 # What a developer's shell may hold and a test must not inherit.
@@ -62,7 +64,12 @@ _OURS = (
     "GUEST_",
     "INTERNAL_",
     "RATE_LIMIT_",
+<<<<<<< HEAD
     "BREAKER_",
+=======
+    "RECONCILE_",
+    "ORPHAN_",
+>>>>>>> 02642bf (faults: Stripe keeps silent, and bookings end right)
 )
 
 
