@@ -64,12 +64,9 @@ _OURS = (
     "GUEST_",
     "INTERNAL_",
     "RATE_LIMIT_",
-<<<<<<< HEAD
     "BREAKER_",
-=======
     "RECONCILE_",
     "ORPHAN_",
->>>>>>> 02642bf (faults: Stripe keeps silent, and bookings end right)
 )
 
 

@@ -18,16 +18,8 @@ import stripe
 import structlog
 from pydantic import SecretStr
 
+from payment_service.gateway import wire_objects as wire
 from payment_service.gateway.results import EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen, Result, done
-from payment_service.gateway.wire_objects import (
-    decline_class,
-    read_endpoint,
-    read_event,
-    read_intent,
-    read_list,
-    read_page,
-    read_refund,
-)
 from shared.payment_contract import Outcome
 
 log = structlog.get_logger()
@@ -135,21 +127,23 @@ class StripeGateway:
             "metadata": metadata | {"system": self._system},
             "expand": ["latest_charge"],
         }
-        return await _ask(read_intent, lambda: self._intents.create_async(params, {"idempotency_key": key}))
+        return await _ask(wire.read_intent, lambda: self._intents.create_async(params, {"idempotency_key": key}))
 
     async def retrieve_intent(self, intent_id: str) -> Result[IntentSeen]:
-        return await _ask(read_intent, lambda: self._intents.retrieve_async(intent_id, {"expand": ["latest_charge"]}))
+        return await _ask(
+            wire.read_intent, lambda: self._intents.retrieve_async(intent_id, {"expand": ["latest_charge"]})
+        )
 
     async def capture_intent(self, intent_id: str, *, key: str) -> Result[IntentSeen]:
         """Take the full amount that was authorised."""
         return await _ask(
-            read_intent,
+            wire.read_intent,
             lambda: self._intents.capture_async(intent_id, {"expand": ["latest_charge"]}, {"idempotency_key": key}),
         )
 
     async def cancel_intent(self, intent_id: str, *, key: str) -> Result[IntentSeen]:
         return await _ask(
-            read_intent,
+            wire.read_intent,
             lambda: self._intents.cancel_async(
                 intent_id, {"cancellation_reason": "abandoned"}, {"idempotency_key": key}
             ),
@@ -160,7 +154,7 @@ class StripeGateway:
         since_s = int((created_from - timedelta(minutes=5)).timestamp())  # their clock is not ours
         params: Any = {"limit": 100, "created": {"gte": since_s}}
         for _page in range(_PAGES_MAX):
-            page = await _ask(read_list, partial(self._intents.list_async, params))
+            page = await _ask(wire.read_list, partial(self._intents.list_async, params))
             if page.value is None:
                 return replace(page, value=None)  # type: ignore[return-value]  # nothing of a page is left
             items, has_more = page.value
@@ -177,22 +171,22 @@ class StripeGateway:
     ) -> Result[RefundSeen]:
         marked = metadata | {"system": self._system}
         params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": marked}
-        return await _ask(read_refund, lambda: self._refunds.create_async(params, {"idempotency_key": key}))
+        return await _ask(wire.read_refund, lambda: self._refunds.create_async(params, {"idempotency_key": key}))
 
     async def retrieve_refund(self, stripe_refund_id: str) -> Result[RefundSeen]:
-        return await _ask(read_refund, lambda: self._refunds.retrieve_async(stripe_refund_id))
+        return await _ask(wire.read_refund, lambda: self._refunds.retrieve_async(stripe_refund_id))
 
     async def list_refunds(self, intent_id: str) -> Result[Sequence[RefundSeen]]:
         """Return the refunds of one payment, newest first; a hundred are more than any payment has."""
         return await _ask(
-            lambda document: [read_refund(item) for item in read_list(document)[0]],
+            lambda document: [wire.read_refund(item) for item in wire.read_list(document)[0]],
             lambda: self._refunds.list_async({"payment_intent": intent_id, "limit": 100}),
         )
 
     async def list_webhook_endpoints(self) -> Result[Sequence[EndpointSeen]]:
         """Return the account's webhook endpoints; Stripe allows sixteen."""
         return await _ask(
-            lambda document: [read_endpoint(item) for item in read_list(document)[0]],
+            lambda document: [wire.read_endpoint(item) for item in wire.read_list(document)[0]],
             lambda: self._endpoints.list_async({"limit": 100}),
         )
 
@@ -201,12 +195,12 @@ class StripeGateway:
     ) -> Result[Page[EventSeen]]:
         """Return a page of events of these types (at most 20), newest first; Stripe keeps thirty days of them."""
         params: Any = _window(since, until, after) | {"types": list(types)}
-        return await _ask(partial(read_page, read_event), lambda: self._events.list_async(params))
+        return await _ask(partial(wire.read_page, wire.read_event), lambda: self._events.list_async(params))
 
     async def list_intents(self, *, since: datetime, until: datetime, after: str | None) -> Result[Page[IntentSeen]]:
         """Return a page of PaymentIntents that this system made, newest first; those of others are left out."""
         params: Any = _window(since, until, after)
-        page = await _ask(partial(read_page, read_intent), lambda: self._intents.list_async(params))
+        page = await _ask(partial(wire.read_page, wire.read_intent), lambda: self._intents.list_async(params))
         if page.value is None:
             return page
         ours = tuple(seen for seen in page.value.items if seen.payment_id and seen.system == self._system)
@@ -277,7 +271,7 @@ def _declined(error: stripe.StripeError, *, again: bool) -> Result[Any]:
         return Result(
             Outcome.DECLINED,
             code=_code(error) or "card_declined",
-            decline_class=decline_class(_text(said.get("code")), _text(said.get("decline_code"))),
+            decline_class=wire.decline_class(_text(said.get("code")), _text(said.get("decline_code"))),
         )
     return Result(Outcome.DECLINED, code=_code(error) or "refused")
 
