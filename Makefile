@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos clean
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos redis-weather clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile $(UPGRADE) --quiet --universal --python-version 3.1
 	--no-emit-index-url --no-annotate --no-header
 
 help: ## list what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 run: ## start everything, make one booking, stay up until Ctrl-C
 	@$(BOOTSTRAP)
@@ -32,6 +32,10 @@ scenarios: ## every test, and docs/reference/failure-modes.md says what they hav
 chaos: ## 200 bookings while services die and webhooks misbehave (SEED=n repeats a day, BUDGET=seconds)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
+
+redis-weather: ## the suites that touch Redis while it is absent, killed, flushed, silent, paused (MODE=, SEED=, BUDGET=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.redis_weather $(if $(MODE),--mode $(MODE)) $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
 
 lint: ## style, types and who may import whom
 	@$(BOOTSTRAP) --dev

@@ -11,16 +11,31 @@ import pytest
 from deploy.embedded.databases import migrate
 from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
-from deploy.embedded.valkey import Valkey, find_valkey
 from tests.audited import violated
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
+from tests.redis_weather.plugin import (
+    holders_in_this_weather,
+    offices_in_this_weather,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    redis_in_this_weather,
+)
 from tests.scenarios import watch
 from tests.scenarios.watch import pytest_itemcollected, pytest_sessionfinish
 from tests.surroundings import ROOM_FOR_CROWDS, STACK_ENV, clean_environment
 from tests.system import System
 
-__all__ = ["pytest_itemcollected", "pytest_sessionfinish"]
+__all__ = [
+    "holders_in_this_weather",
+    "offices_in_this_weather",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_itemcollected",
+    "pytest_sessionfinish",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,13 +55,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[str]:
     """One Valkey for the whole run; empty, which means "run without", where the machine has none."""
-    if find_valkey() is None:
-        yield ""
-        return
-    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
-        yield server.url
+    with redis_in_this_weather(pytestconfig, tmp_path_factory.mktemp("valkey")) as url:
+        yield url
 
 
 def _template_of(service: str) -> str:

@@ -23,6 +23,7 @@ from tests.doubles.fault_proxy import BLACK_HOLE, Fault, FaultProxy, latency
 from tests.figures import tell
 from tests.system import System
 
+pytestmark = pytest.mark.steady_redis  # it brings its own bad weather
 CUSTOMERS = 200
 CAPACITY = 50
 CONNECTIONS = 40

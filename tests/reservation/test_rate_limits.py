@@ -49,7 +49,7 @@ class Hands:
         return datetime.fromtimestamp(self.s, UTC)
 
 
-@pytest.fixture(params=["redis", "alone"])
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.steady_redis), "alone"])
 def counted_by(request: pytest.FixtureRequest, redis_url: str) -> str:
     """Both engines: the address of a Redis, and none."""
     if request.param == "redis" and not redis_url:
@@ -147,6 +147,7 @@ async def test_exactly_ten_of_a_thousand_pass(reservation_database_url: str, cou
         assert await one.free(offer) == 40
 
 
+@pytest.mark.steady_redis
 async def test_a_thousand_calls_share_few_round_trips(redis_url: str) -> None:
     """Callers of one moment are counted in groups, and different keys do not disturb each other."""
     if not redis_url:
@@ -244,6 +245,7 @@ def test_whose_address_counts(peer: str, forwarded: Sequence[str], found: str) -
     assert ClientAddresses(("10.0.0.0/8",)).of({"type": "http", "client": (peer, 1), "headers": headers}) == found
 
 
+@pytest.mark.steady_redis
 @pytest.mark.parametrize("trouble", ["away", "black hole"])
 async def test_without_redis_the_process_counts_on(reservation_database_url: str, redis_url: str, trouble: str) -> None:
     """R01, R02, L8, L13: Redis goes away after five holds: five more pass, quickly; the metric tells who counted."""
@@ -268,6 +270,7 @@ async def test_without_redis_the_process_counts_on(reservation_database_url: str
             assert trouble == "away" or proxy.fired
 
 
+@pytest.mark.steady_redis
 async def test_a_slow_redis_does_not_stall_the_loop(redis_url: str) -> None:
     """L13, R02: Redis 60 ms away from a budget of 30: every caller is answered within it, and the loop turns freely."""
     if not redis_url:

@@ -25,6 +25,7 @@ from tests.doubles.fault_proxy import BLACK_HOLE, LOSE_RESPONSE, PASS, FaultProx
 from tests.figures import tell
 from tests.reservation.box_office import BoxOffice, open_box_office
 
+pytestmark = pytest.mark.steady_redis
 BUDGET_S = 0.1  # more than in production, as other tests share these cores; what matters is that it is kept
 SLACK_S = 0.25
 
