@@ -144,7 +144,8 @@ def create_app(
     app.include_router(metrics_router(metrics.registry))
     limits = RateLimits(settings, RateCounter(redis, metrics, clock), partial(flags.is_on, RATE_LIMITING), metrics)
     addresses = ClientAddresses(settings.trusted_proxies)
-    app.add_middleware(RateLimitDoor, limits=limits, tokens=tokens, addresses=addresses)
+    routes = [route for router in _ROUTERS for route in router.routes]
+    app.add_middleware(RateLimitDoor, limits=limits, tokens=tokens, addresses=addresses, routes=routes)
     app.add_middleware(HttpEdge, metric=metrics.requests)
     app.state.parts = Parts(
         settings=settings,

@@ -8,17 +8,20 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from threading import Timer
+from typing import Any, TypeVar, cast
 
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 from slowapi.wrappers import Limit, LimitGroup
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reservation_service.api.client_address import ClientAddresses
-from reservation_service.clients.rate_counter import Quota, RateCounter, Tally
+from reservation_service.clients.quotas import Bucket, Left, Quota, Window
+from reservation_service.clients.rate_counter import RateCounter, Tally
 from reservation_service.errors import RateLimited
 from reservation_service.metrics import Metrics
 from reservation_service.settings import ReservationSettings
@@ -53,35 +56,48 @@ def by_guests_address(request: Request) -> str:
 
 @dataclass(frozen=True)
 class Policy:
-    """One limit, as slowapi reads it, and how many requests may come at once."""
+    """One limit, as slowapi reads it; with a `burst` it refills evenly, without one it is never passed in any stretch."""
 
     limit: Limit
-    burst: int
+    burst: int | None = None
 
     @property
     def name(self) -> str:
         return self.limit.scope
 
     @property
-    def interval_us(self) -> int:
-        return int(self.limit.limit.get_expiry() * _US // self.limit.limit.amount)
-
-    @property
     def announced(self) -> str:
         """Return the policy as the `RateLimit-Policy` header writes it."""
-        return f'"{self.name}";q={self.burst};w={_whole_seconds(self.burst * self.interval_us)}'
+        return f'"{self.name}";q={self.burst or self.limit.limit.amount};w={_whole_seconds(self._back_after_us)}'
 
-    def left(self, full_again_us: int) -> str:
+    def quota(self, who: str) -> Quota:
+        """Return what counts for somebody."""
+        key = f"{self.name}:{who}"
+        if self.burst:
+            return Bucket(key, self.burst, self._interval_us)
+        return Window(key, self.limit.limit.amount, self._span_us)
+
+    def left(self, left: Left) -> str:
         """Return what is left of it as the `RateLimit` header writes it; `t` says when the quota is whole again."""
-        remaining = max(0, (self.burst * self.interval_us - full_again_us) // self.interval_us)
-        return f'"{self.name}";r={remaining};t={_whole_seconds(full_again_us)}'
+        return f'"{self.name}";r={left.requests};t={_whole_seconds(left.full_again_us)}'
+
+    @property
+    def _span_us(self) -> int:
+        return int(self.limit.limit.get_expiry()) * _US
+
+    @property
+    def _interval_us(self) -> int:
+        return int(self._span_us // self.limit.limit.amount)
+
+    @property
+    def _back_after_us(self) -> int:
+        return self.burst * self._interval_us if self.burst else self._span_us
 
 
 def policy(name: str, rate: str, who: Callable[[Request], str], *, burst: int | None = None) -> Policy:
-    """Declare a limit: `rate` is slowapi's `10/minute`; a whole quota may be used at once unless `burst` differs."""
-    group = LimitGroup(rate, who, name, False, None, None, None, 1, False)
-    [limit] = list(group)
-    return Policy(limit, burst or limit.limit.amount)
+    """Declare a limit. `rate` is slowapi's `10/minute`, and holds for any minute; with `burst`, that many at once."""
+    [limit] = list(LimitGroup(rate, who, name, False, None, None, None, 1, False))
+    return Policy(limit, burst)
 
 
 class TooManyRequests(RateLimitExceeded):
@@ -101,6 +117,7 @@ class RateLimits(Limiter):
         self, settings: ReservationSettings, counter: RateCounter, enabled: Callable[[str], bool], metrics: Metrics
     ) -> None:
         super().__init__(key_func=by_caller)
+        self._silence_the_librarys_engine()
         self._counter = counter
         self._is_on = enabled
         self._metrics = metrics
@@ -129,6 +146,12 @@ class RateLimits(Limiter):
         """Keep slowapi from looking into the environment and `.env` by itself: our settings are in `settings.py`."""
         return default_value
 
+    def _silence_the_librarys_engine(self) -> None:
+        """End the thread that slowapi's memory starts with; nothing ever asks that memory, so none follows."""
+        timer: Timer = cast(Any, self._storage).timer
+        timer.cancel()
+        timer.join()
+
     async def admit(self, request: Request) -> dict[str, str]:
         """Count a request; return the headers that tell its caller what is left. Raises TooManyRequests (429)."""
         if not self._is_on(by_caller(request)):
@@ -139,7 +162,7 @@ class RateLimits(Limiter):
             if (who := each.limit.key_func(request))
         ]
         policies = tuple(each for each, _ in asked)
-        quotas = [Quota(f"{each.name}:{who}", each.burst, each.interval_us) for each, who in asked]
+        quotas = [each.quota(who) for each, who in asked]
         async with external_call("count_request"):
             tally = await self._counter.hit(quotas)
         headers = _headers(policies, tally)
@@ -153,11 +176,19 @@ class RateLimits(Limiter):
 class RateLimitDoor:
     """Lets nothing under /v1 in uncounted; operators, probes, metrics and the other service are nobody's rush."""
 
-    def __init__(self, app: ASGIApp, limits: RateLimits, tokens: TokenVerifier, addresses: ClientAddresses) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: RateLimits,
+        tokens: TokenVerifier,
+        addresses: ClientAddresses,
+        routes: Sequence[BaseRoute],
+    ) -> None:
         self._app = app
         self._limits = limits
         self._tokens = tokens
         self._addresses = addresses
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(_LIMITED):
@@ -168,6 +199,7 @@ class RateLimitDoor:
         try:
             headers = await self._limits.admit(request)
         except TooManyRequests as refusal:
+            self._route(scope)
             await too_many_requests(request, refusal)(scope, receive, send)
             return
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -187,6 +219,13 @@ class RateLimitDoor:
             with contextlib.suppress(Unauthenticated):
                 request.scope["caller"] = self._tokens.caller(authorization)
 
+    def _route(self, scope: Scope) -> None:
+        """Note which route was asked for, as the router does that a refused request never reaches: metrics count by it."""
+        asked_for = dict(scope)  # matching leaves notes in it
+        matching = (route for route in self._routes if route.matches(asked_for)[0] is not Match.NONE)
+        if (route := next(matching, None)) is not None:
+            scope["route"] = route
+
 
 def too_many_requests(request: Request, refusal: TooManyRequests) -> Response:
     """Render the refusal as a problem that says which limit it was and when to come back."""
@@ -199,7 +238,7 @@ def too_many_requests(request: Request, refusal: TooManyRequests) -> Response:
 
 def _headers(policies: tuple[Policy, ...], tally: Tally) -> dict[str, str]:
     """Return the two fields of the IETF's draft (draft-ietf-httpapi-ratelimit-headers)."""
-    left = [each.left(full_again_us) for each, full_again_us in zip(policies, tally.full_again_us, strict=True)]
+    left = [each.left(left) for each, left in zip(policies, tally.left, strict=True)]
     return {"RateLimit-Policy": _announced(policies), "RateLimit": ", ".join(left)}
 
 
