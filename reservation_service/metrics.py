@@ -36,6 +36,12 @@ class Metrics(ProcessMetrics):
             "How often was a lock gone before its holder had finished (expired, flushed, failed over)?",
             registry=registry,
         )
+        self.slot_lock_failures = Counter(
+            "reservation_slot_lock_failures",
+            "How does Redis fail the lock: no answer in time, unreachable, read only, out of memory, other?",
+            ["doing", "kind"],
+            registry=registry,
+        )
         self.rate_limit_counts = Counter(
             "reservation_rate_limit_counts",
             "Who counts requests: Redis, this process, or this process because Redis gave no answer (fallback)?",

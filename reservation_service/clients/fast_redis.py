@@ -6,6 +6,8 @@ they are off, and the budget is kept here, around the whole call.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -13,7 +15,9 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import TimeoutError as NoAnswer
 
 from shared.clock import Clock
 
@@ -33,8 +37,22 @@ _TURNS_OF_GRACE = 12
 _CONNECTIONS_MAX = 16  # calls come in groups, so a few are plenty
 
 
+class Trouble(StrEnum):
+    """What may be wrong with Redis, as metrics and logs name it."""
+
+    NO_ANSWER = "no_answer"
+    UNREACHABLE = "unreachable"
+    READ_ONLY = "read_only"  # the primary of yesterday
+    OUT_OF_MEMORY = "out_of_memory"
+    OTHER = "other"
+
+
 class RedisAway(Exception):
     """No answer within the budget, or an error: what was asked for may have happened, or not."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
 
 
 class FastRedis:
@@ -72,17 +90,18 @@ class FastRedis:
             if not call.done():
                 raise TimeoutError
             answers = call.result()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
-            raise RedisAway(type(error).__name__) from error
+        except Exception as error:  # whatever it is: no request fails of it, nobody waits for ever
+            trouble = _trouble(error)
+            self._rest(trouble, error)
+            raise RedisAway(trouble) from error
         finally:
             call.cancel()
         self._failures = 0
         return answers
 
-    def _rest(self, error: Exception) -> None:
+    def _rest(self, trouble: Trouble, error: Exception) -> None:
         if not self._failures:
-            log.warning("redis_away", error=type(error).__name__)
+            log.warning("redis_away", trouble=trouble, error=type(error).__name__)
         rest_s = min(_REST_MAX_S, _REST_FIRST_S * 2 ** min(self._failures, 10))
         self._rests_until = self._clock.monotonic() + rest_s
         self._failures += 1
@@ -90,12 +109,33 @@ class FastRedis:
     async def _pipelined(self, fill: Callable[[Commands], object]) -> list[Any]:
         if self._client is None:
             raise OSError("no Redis is configured")
-        async with self._client.pipeline(transaction=False) as pipeline:
-            fill(pipeline)
-            answers: list[Any] = await pipeline.execute()
-            return answers
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                fill(pipeline)
+                answers: list[Any] = await pipeline.execute()
+                return answers
+        except Exception:
+            # Wires that were torn together should not fail one by one; and a primary that was demoted refuses to write
+            # for as long as one stays connected to it, while its name may lead elsewhere by now.
+            with suppress(OSError, RuntimeError):
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     async def close(self) -> None:
         """Let go of the connections."""
         if self._client is not None:
             await self._client.aclose()
+
+
+def _trouble(error: Exception) -> Trouble:
+    match error:
+        case TimeoutError() | NoAnswer():
+            return Trouble.NO_ANSWER
+        case NoConnection() | OSError() | RuntimeError():  # the last is what uvloop says of a wire that was torn
+            return Trouble.UNREACHABLE
+        case ReadOnlyError():
+            return Trouble.READ_ONLY
+        case OutOfMemoryError():
+            return Trouble.OUT_OF_MEMORY
+        case _:
+            return Trouble.OTHER

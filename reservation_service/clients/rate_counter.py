@@ -20,6 +20,7 @@ from shared.clock import Clock
 _KEYS_MAX = 100_000
 _QUEUE_MAX = 2000
 _GROUP_MAX = 200
+_TRIPS_MAX = _QUEUE_MAX // _GROUP_MAX + 2  # the whole queue, the trip under way, and one's own
 _US = 1_000_000
 
 
@@ -105,7 +106,7 @@ class RateCounter:
             return self._told(here, Counted.FALLBACK)
         try:
             everywhere = await self._ask(quotas)
-        except RedisAway:
+        except (RedisAway, TimeoutError):
             return self._told(here, Counted.FALLBACK)
         if everywhere.refused_by is not None:
             self._here.take_back(quotas, here)
@@ -120,7 +121,8 @@ class RateCounter:
         self._queue.append(asking)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush_all())
-        return await asking.answer
+        async with asyncio.timeout(self._redis.budget_s * _TRIPS_MAX):
+            return await asking.answer
 
     async def _flush_all(self) -> None:
         try:

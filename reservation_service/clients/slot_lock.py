@@ -74,7 +74,8 @@ class SlotLocks:
             return
         try:
             gone = await self._redis.run(lambda pipeline: _ask_back(pipeline, keys, lease.token))
-        except RedisAway:
+        except RedisAway as away:
+            self._metrics.slot_lock_failures.labels("release", away.trouble).inc()
             return
         given_back = {key for key, count in zip(keys, gone, strict=True) if count}
         self._metrics.slot_locks_lost.inc(len(lease.held - given_back))
@@ -86,7 +87,8 @@ class SlotLocks:
             left_s = until - self._clock.monotonic()
             try:
                 missing = await self._ask_for(missing, lease, within_s=left_s)
-            except RedisAway:
+            except RedisAway as away:
+                self._metrics.slot_lock_failures.labels("acquire", away.trouble).inc()
                 lease.unsure = True
                 return "unavailable"
             if not missing:
