@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
 import httpx
@@ -15,13 +14,11 @@ from tests.answers import answered, refused
 from tests.builders import CUSTOMER, a_customer, a_hold, a_key, a_slot, free_seats
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import tell
+from tests.races.crowd import CLIENTS, RUSH_S, a_crowd
 from tests.system import System
 
 CUSTOMERS = 1000
 CAPACITY = 100
-CLIENTS = 6  # one client with two hundred connections spends its time searching its own pool
-CONNECTIONS_EACH = 33
-RUSH_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +27,6 @@ def doors(stack: Stack) -> Iterator[list[str]]:
     second = stack.add_replica("reservation")
     yield [stack.url("reservation"), stack.url(second)]
     stack.stop(second)
-
-
-@asynccontextmanager
-async def a_crowd(doors: Sequence[str]) -> AsyncIterator[Sequence[httpx.AsyncClient]]:
-    """Open a few clients that together hold 200 connections, half of them to each process."""
-    limits = httpx.Limits(max_connections=CONNECTIONS_EACH, max_keepalive_connections=CONNECTIONS_EACH)
-    async with AsyncExitStack() as clients:
-        yield [
-            await clients.enter_async_context(
-                httpx.AsyncClient(
-                    base_url=doors[number % len(doors)],
-                    limits=limits,
-                    timeout=httpx.Timeout(30.0, pool=RUSH_S),
-                    trust_env=False,
-                )
-            )
-            for number in range(CLIENTS)
-        ]
 
 
 def headers_for(system: System, key: str | None = None) -> dict[str, str]:
