@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import Scope
 
@@ -30,9 +30,9 @@ class ClientAddresses:
     def _forwarded(self, scope: Scope, peer: str) -> str:
         """Walk from our proxy outwards; the first address that is no proxy of ours is the last one that is proven."""
         lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        hops = [hop.strip() for hop in ",".join(lines).split(",") if hop.strip()]
+        hops = [_without_port(hop.strip()) for hop in ",".join(lines).split(",") if hop.strip()]
         for hop in reversed(hops):
-            if not _is_address(hop):
+            if _address(hop) is None:
                 return peer
             peer = hop
             if not self._is_trusted(hop):
@@ -40,27 +40,30 @@ class ClientAddresses:
         return peer
 
     def _is_trusted(self, text: str) -> bool:
-        if not _is_address(text):
-            return False
-        address = ip_address(text)
-        return any(address in network for network in self._trusted)
+        address = _address(text)
+        return address is not None and any(address in network for network in self._trusted)
 
 
-def _is_address(text: str) -> bool:
+def _without_port(hop: str) -> str:
+    """Some proxies write where a client's connection came from, port and all, which is another one each time."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    host, _, port = hop.partition(":")
+    return host if port.isdigit() and "." in host else hop
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; an IPv4 one in IPv6's clothes, as a socket for both shows it, is the IPv4 one."""
     try:
-        ip_address(text)
+        address = ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _normal(text: str) -> str:
     """Return one name for all addresses of one client."""
-    if not _is_address(text):
-        return text
-    address = ip_address(text)
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(ip_network((address.packed, _IPV6_PREFIX), strict=False))
+    address = _address(text)
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address.packed, _IPV6_PREFIX), strict=False))
+    return text if address is None else str(address)
