@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -93,13 +94,13 @@ def paused_holders(stack: Stack, dice: random.Random, told: Callable[[int], None
 
 def _fall_silent(wire: FaultProxy, dice: random.Random) -> None:
     wire.inject(BLACK_HOLE)
-    threading.Event().wait(dice.uniform(0.2, 1.0))
+    time.sleep(dice.uniform(0.2, 1.0))
     wire.heal()
 
 
 def _die_and_rise(server: Valkey, dice: random.Random) -> None:
     server.kill()
-    threading.Event().wait(dice.uniform(0.0, 0.5))
+    time.sleep(dice.uniform(0.0, 0.5))
     server.start()
 
 
@@ -115,5 +116,5 @@ def _pause(stack: Stack, dice: random.Random) -> None:
     pid = running[0]
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
-        threading.Event().wait(dice.uniform(*_PAUSE_S))
+        time.sleep(dice.uniform(*_PAUSE_S))
         os.kill(pid, signal.SIGCONT)

@@ -28,6 +28,7 @@ from tests.scenarios import fired
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
+TICK_S = 1 / 64  # a whole number of microseconds that a float holds exactly
 
 
 class Hands:
@@ -187,16 +188,18 @@ async def test_redis_counts_as_this_process_does(url: str, seed: int) -> None:
     assert at_our_time != rate_script.SCRIPT
     limits = [Window(f"{run}-few", 5, 20 * SECOND), Window(f"{run}-many", 300, 400 * SECOND)]
     quotas: list[Quota] = [*limits, Bucket(f"{run}-burst", 20, SECOND // 2)]
-    refusals = 0
+    refusals, wait_us = 0, 0
     async with Redis.from_url(url) as redis:
         for _ in range(400):
-            clock.s += dice.choice([0, 0.001, 0.3, 2, 9]) * dice.random()
+            just_in_time = dice.random() < 0.3
+            clock.s += wait_us / SECOND if just_in_time else dice.choice([0, 0, 1, 20, 128, 576]) * TICK_S
             asked = dice.sample(quotas, k=dice.randint(1, 3))
             tally = here.hit(asked)
             keys = [f"{{rate-limits}}:{quota.name_in_redis}" for quota in asked]
             numbers = [number for quota in asked for number in quota.numbers]
             answer = await redis.eval(at_our_time, len(keys), *keys, *numbers, int(clock.s * SECOND))
             assert rate_script.read(answer) == (tally.refused_by, tally.retry_after_us, tally.left)
+            wait_us = tally.retry_after_us
             refusals += tally.refused_by is not None
     assert 20 < refusals < 380
 
