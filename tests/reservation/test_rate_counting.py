@@ -225,10 +225,10 @@ def test_what_is_taken_back_is_that_very_request() -> None:
     clock.s += 30
     assert counter.hit([quota]).refused_by is None
     counter.take_back([quota], refused_elsewhere)
-    clock.s += 31
+    clock.s += 1
     assert counter.hit([quota]).left == [Left(0, MINUTE)]
-    clock.s += 28
-    assert counter.hit([quota]).retry_after_us == SECOND
+    clock.s += 30  # a minute after the one that was taken back; the second one is half a minute old
+    assert counter.hit([quota]).retry_after_us == 29 * SECOND
     counter.take_back([quota], refused_elsewhere)  # long gone: nothing happens
     assert counter.hit([quota]).refused_by == 0
 
