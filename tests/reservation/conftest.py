@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from deploy.embedded.postgres import Postgres
+from tests.doubles.fault_proxy import FaultProxy
 from tests.reservation.box_office import BoxOffice, open_box_office
 from tests.reservation.saga_bench import Bench, open_bench
 from tests.shared.short_logs import short_logs
@@ -52,3 +53,18 @@ async def bench(open_workshop: Bench) -> AsyncIterator[Bench]:
     yield open_workshop
     if not open_workshop.audited:
         await open_workshop.assert_consistent()
+
+
+@pytest.fixture
+def url(redis_url: str) -> str:
+    """The address of the Valkey, for tests that are nothing without one."""
+    if not redis_url:
+        pytest.skip("there is no Valkey on this machine")
+    return redis_url
+
+
+@pytest.fixture
+def proxy(url: str) -> Iterator[FaultProxy]:
+    """A wire to Valkey that can be cut."""
+    with FaultProxy(int(url.rpartition(":")[2].partition("/")[0])) as proxy:
+        yield proxy

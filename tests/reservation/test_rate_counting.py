@@ -44,13 +44,6 @@ class Hands:
         return datetime.fromtimestamp(self.s, UTC)
 
 
-@pytest.fixture
-def url(redis_url: str) -> str:
-    if not redis_url:
-        pytest.skip("there is no Valkey on this machine")
-    return redis_url
-
-
 @asynccontextmanager
 async def counters(*urls: str, budget_s: float = 5.0) -> AsyncIterator[list[RateCounter]]:
     """One counter per process, each with a Redis connection and metrics of its own."""
