@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from reservation_service.api import (
     admin,
+    discounts,
     experiences,
     guest_sessions,
     holds,
@@ -71,6 +72,7 @@ _ROUTERS = (
     payment_events.router,
     admin.router,
     sagas.router,
+    discounts.router,
     operator_desk(audit.INVARIANTS),
 )
 

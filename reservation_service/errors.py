@@ -2,6 +2,7 @@
 
 Problem
 ├── ExperienceNotFound, TimeSlotNotFound, HoldNotFound, ReservationNotFound, SagaNotFound    404
+├── DiscountNotFound                                                                         404
 ├── SlotUnavailable, SlotClosed, InvalidHoldStatus, InvalidSagaStatus, ...                   409
 ├── HoldExpired                                                                              410
 ├── PartySizeInvalid, AmountTooSmall, DiscountInvalid                                        422
@@ -49,7 +50,15 @@ class AmountTooSmall(Problem):
 
 
 class DiscountInvalid(Problem):
-    status, code, title = 422, "DISCOUNT_INVALID", "This discount code is not valid here"
+    status, code, title = 422, "DISCOUNT_INVALID", "This discount code is not valid here and now; `reason` says why"
+
+
+class DiscountNotFound(NotFound):
+    code, title = "DISCOUNT_NOT_FOUND", "There is no such discount"
+
+
+class DiscountExists(Problem):
+    status, code, title = 409, "DISCOUNT_EXISTS", "This code is taken, perhaps by a discount that was turned off"
 
 
 class TooManyActiveHolds(Problem):

@@ -4,6 +4,7 @@ from shared.flags import Flag
 
 SMART_IDEMPOTENCY = "smart_idempotency"
 GROUP_ADMISSION = "group_admission"
+REPLACE_OWN_HOLD = "replace_own_hold"
 DISTRIBUTED_LOCK = "distributed_lock"
 RATE_LIMITING = "rate_limiting"
 SAGA_ORCHESTRATION = "saga_orchestration"
@@ -13,6 +14,10 @@ SIGNED_INTERNAL_CALLS = "signed_internal_calls"
 FLAGS = (
     Flag(SMART_IDEMPOTENCY, off_means="an expired or failed hold replays as it was, instead of being renewed"),
     Flag(GROUP_ADMISSION, off_means="the same statement, one hold at a time, each in its own transaction"),
+    Flag(
+        REPLACE_OWN_HOLD,
+        off_means="a guest whose own older hold is in the way is refused like anybody else, until that hold is over",
+    ),
     Flag(
         DISTRIBUTED_LOCK,
         off_means="no lock in Redis around a group of holds; the slot's row decides, as it always does",

@@ -70,6 +70,11 @@ class ValidationFailed(Problem):
     status, code, title = 422, "VALIDATION_FAILED", "The request does not have the documented form"
 
 
+def invalid_member(pointer: str, detail: str) -> ValidationFailed:
+    """Return the refusal of one member of a body that has its documented form, but means something impossible."""
+    return ValidationFailed(errors=[{"in": "body", "pointer": pointer, "detail": detail, "type": "value_error"}])
+
+
 class MalformedJson(Problem):
     status, code, title = 400, "MALFORMED_JSON", "The body is not JSON"
 

@@ -14,7 +14,7 @@ from reservation_service.api.answers import (
 )
 from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import ConvertBody, CreateHoldBody, ExtendHoldBody, HoldView, ReservationView
-from reservation_service.booking.holds import HoldRequest
+from reservation_service.booking.holds import HoldAnswer, HoldRequest
 from reservation_service.booking.reservations import EXTERNAL_SCOPE, ConvertRequest
 from reservation_service.errors import (
     AmountTooLarge,
@@ -80,10 +80,9 @@ async def create_hold(
 
     The same key with the same body replays the hold (`Idempotent-Replayed: true`), and once it has expired or failed
     makes a new one (`Idempotency-Renewed: true`, `supersedes`). A refusal is never stored: the same call may succeed
-    later.
+    later. When seats are lacking, or a place or a use of the discount, the caller's own older holds on this slot make
+    way for a new key; they are then `released`.
     """
-    if body.discount_code is not None:
-        raise DiscountInvalid
     sent = body.model_dump(mode="json", exclude_unset=True)
     wanted = HoldRequest(
         key=key,
@@ -91,6 +90,7 @@ async def create_hold(
         time_slot_id=body.time_slot_id,
         items=[(item.ticket_type_id, item.quantity) for item in body.items],
         ttl_seconds=body.ttl_seconds,
+        discount_code=body.discount_code,
         client_reference=body.client_reference,
         metadata=body.metadata,
     )
@@ -99,7 +99,7 @@ async def create_hold(
     except Problem as refusal:
         parts.metrics.holds.labels(refusal.code.lower()).inc()
         raise
-    parts.metrics.holds.labels("renewed" if answer.renewed else "created" if answer.created else "replayed").inc()
+    parts.metrics.holds.labels(_outcome(answer)).inc()
     headers = time_left(answer.booking)
     if not answer.created:
         headers["Idempotent-Replayed"] = "true"
@@ -107,6 +107,13 @@ async def create_hold(
         headers["Idempotency-Renewed"] = "true"
     view = hold_view(answer.booking, extensions_max=parts.settings.hold_extensions_max, as_created=True)
     return json_answer(view, status=201, headers=headers)
+
+
+def _outcome(answer: HoldAnswer) -> str:
+    """Return how a request for a hold ended, for those who count."""
+    if answer.replaced:
+        return "replaced"
+    return "renewed" if answer.renewed else "created" if answer.created else "replayed"
 
 
 @router.get(

@@ -92,6 +92,7 @@ class Price(View):
     total: Money
     currency: str
     lines: list[PriceLine]
+    discount_code: str | None = None
 
 
 class HoldView(View):

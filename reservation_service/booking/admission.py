@@ -1,25 +1,36 @@
 """Lets a hold in, or says why not: the one statement, what its answer means, and when it is worth a second try."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
 
+from reservation_service.booking.discounts import USED_UP, check_dates, uses_left
 from reservation_service.clients.slot_lock import SlotLocks
-from reservation_service.errors import SlotBusy, SlotClosed, SlotUnavailable, TimeSlotNotFound, TooManyActiveHolds
+from reservation_service.errors import (
+    DiscountInvalid,
+    SlotBusy,
+    SlotClosed,
+    SlotUnavailable,
+    TimeSlotNotFound,
+    TooManyActiveHolds,
+)
 from reservation_service.states import BookingStatus, ReleasedBy
-from reservation_service.store import reservations, slots
+from reservation_service.store import discounts, reservations, slots
+from reservation_service.store.discounts import Discount
 from reservation_service.store.slots import NewHold
 from shared.crashpoints import external_call
-from shared.database import Conflict, Database, DatabaseAway, Row
-from shared.problems import IdempotencyKeyReused
+from shared.database import Conflict, Connection, Database, DatabaseAway, Row
+from shared.problems import IdempotencyKeyReused, Problem
 
 # The same key racing in two processes, or a slot whose expired holds had to go first: each costs one more round.
 _ROUNDS = 5
 _SWEEP_BATCH = 100
+_DISCOUNT_LOCK_TIMEOUT_MS = 500  # nobody keeps a discount locked for long because one slot is blocked
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,15 @@ class SlotSweeps:
 Take = Callable[[NewHold], Awaitable[Row | None]]
 
 
+class TurnedAway(Exception):
+    """No hold, for a reason that the customer's own older holds may have a part in; `own` says whether they have any."""
+
+    def __init__(self, refusal: Problem, *, own: int) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+        self.own = own
+
+
 class Decision(Enum):
     """What the statement decided."""
 
@@ -72,36 +92,53 @@ class Admission:
     decision: Decision
     expires_at: datetime | None = None
     supersedes: UUID | None = None
+    replaced: int = 0
 
 
-async def admit(database: Database, new: NewHold, take: Take, sweeps: SlotSweeps, *, renew: bool) -> Admission:
+Replace = Callable[[NewHold], Awaitable[Admission | None]]
+
+
+async def admit(
+    database: Database, new: NewHold, take: Take, sweeps: SlotSweeps, *, renew: bool, replace: Replace | None = None
+) -> Admission:
     """Take the seats for `new`, or find the hold that its key already has.
 
     `take` runs the statement, alone or in a group. With `renew`, a hold that expired, failed or was taken away is
-    superseded under the same key. Raises the refusals of POST /v1/holds; SlotBusy (503) when the database could not be
-    had in time, and then nothing was done.
+    superseded under the same key; with `replace`, customers' own older holds on the slot make way. Raises the refusals
+    of POST /v1/holds; SlotBusy (503) when the database could not be had in time, and then nothing was done.
     """
-    available = 0
     try:
-        for _ in range(_ROUNDS):
-            row = await take(new)
-            if row is None:
-                continue
-            decision = judge(row, new)
-            if decision is Decision.STALE and renew:
-                decision, renewed = await _renew(database, new, row["known_id"])
-                if renewed is not None:
-                    return renewed
-            elif decision is not Decision.FULL:
-                return Admission(row["known_id"] or new.hold_id, _without_renewal(decision), row["expires_at"])
-            if decision is Decision.FULL:
-                swept = await sweeps.sweep(new.time_slot_id)
-                available = swept.available
-                if not swept.expired:
-                    break
+        try:
+            return await _ask(database, new, take, sweeps, renew=renew)
+        except TurnedAway as away:
+            instead = await replace(new) if replace and away.own else None
+            if instead is None:
+                raise away.refusal from None
+            return instead
     except DatabaseAway as error:
         raise SlotBusy(retry_after_ms=1000) from error
-    raise SlotUnavailable(available=max(0, min(available, new.seats - 1)))
+
+
+async def _ask(database: Database, new: NewHold, take: Take, sweeps: SlotSweeps, *, renew: bool) -> Admission:
+    """Run the statement until it has decided. Raises TurnedAway, and the refusals that are nobody's own doing."""
+    available, own = 0, 0
+    for _ in range(_ROUNDS):
+        row = await take(new)
+        if row is None:
+            continue
+        decision, own = judge(row, new), row["active_holds"]
+        if decision is Decision.STALE and renew:
+            decision, renewed = await _renew(database, new, row["known_id"])
+            if renewed is not None:
+                return renewed
+        elif decision is not Decision.FULL:
+            return Admission(row["known_id"] or new.hold_id, _without_renewal(decision), row["expires_at"])
+        if decision is Decision.FULL:
+            swept = await sweeps.sweep(new.time_slot_id)
+            available = swept.available
+            if not swept.expired:
+                break
+    raise TurnedAway(SlotUnavailable(available=max(0, min(available, new.seats - 1))), own=own)
 
 
 def _without_renewal(decision: Decision) -> Decision:
@@ -109,7 +146,7 @@ def _without_renewal(decision: Decision) -> Decision:
 
 
 def judge(row: Row, new: NewHold) -> Decision:
-    """Read the statement's row. Raises what is final: key reused, no such slot, closed, too many holds.
+    """Read the statement's row. Raises what is final: key reused, no such slot, closed; TurnedAway for too many holds.
 
     A key that leads to this very hold belongs to an earlier run of the statement whose commit we did not hear of.
     """
@@ -128,7 +165,8 @@ def judge(row: Row, new: NewHold) -> Decision:
     if row["slot_status"] != "open" or row["slot_over"]:
         raise SlotClosed
     if row["active_holds"] >= new.active_holds_max:
-        raise TooManyActiveHolds(active=row["active_holds"], maximum=new.active_holds_max)
+        refusal = TooManyActiveHolds(active=row["active_holds"], maximum=new.active_holds_max)
+        raise TurnedAway(refusal, own=row["active_holds"])
     return Decision.FULL
 
 
@@ -157,6 +195,24 @@ async def slots_locked(locks: SlotLocks, slot_ids: Sequence[UUID]) -> AsyncItera
             await locks.release(lease)
 
 
+async def lock_discount(tx: Connection, new: NewHold) -> Discount | None:
+    """Lock the discount of a hold, if it has one, before anything else. Raises DiscountInvalid when it is over."""
+    if new.discount_id is None:
+        return None
+    await slots.wait_at_most(tx, _DISCOUNT_LOCK_TIMEOUT_MS)
+    discount = await discounts.lock(tx, new.discount_id)
+    check_dates(discount)
+    return discount
+
+
+async def check_uses(tx: Connection, new: NewHold, discount: Discount) -> None:
+    """Make sure that a locked discount has a use left for this customer. Raises TurnedAway."""
+    uses = await discounts.uses(tx, discount["id"], new.caller)
+    left = uses_left(discount, uses)
+    if left is not None and left < 1:
+        raise TurnedAway(DiscountInvalid(reason=USED_UP), own=uses.mine)
+
+
 async def take_alone(database: Database, new: NewHold) -> Row | None:
     """Run the statement in its own transaction; None when another process won the race for the same key."""
     try:
@@ -169,16 +225,22 @@ async def take_alone(database: Database, new: NewHold) -> Row | None:
 async def _renew(database: Database, new: NewHold, stale_id: UUID) -> tuple[Decision, Admission | None]:
     """Close the stale hold and take the seats again; no admission when it is not stale after all, or the slot is full.
 
-    Locks the old row first and the slot after it, in the order of the sweeper.
+    Locks the discount first, the old row next and the slot last. The discount has to be valid now, with a use left
+    once the old hold has given its own back. Raises DiscountInvalid, TurnedAway; then the old hold is left as it was.
     """
-    renewal = replace(new, supersedes=stale_id)
+    renewal = dataclasses.replace(new, supersedes=stale_id)
     try:
         async with database.transaction("renew_hold") as tx:
+            discount = await lock_discount(tx, new)
             old = await reservations.lock_booking(tx, stale_id)
             if old is None or not is_renewable(old["status"], old["released_by"], due=old["due"]):
                 return Decision.STALE, None
             if old["status"] == BookingStatus.HELD:
                 await reservations.move(tx, old, BookingStatus.EXPIRED, reason="time ran out, renewed")
+            if discount is not None:
+                if not await _leads_to(tx, new, stale_id):
+                    return Decision.STALE, None
+                await check_uses(tx, new, discount)
             row = await slots.take_seats(tx, renewal)
     except Conflict:
         return Decision.STALE, None
@@ -186,3 +248,9 @@ async def _renew(database: Database, new: NewHold, stale_id: UUID) -> tuple[Deci
     if decision is not Decision.CREATED:  # full, or somebody else has renewed it meanwhile: ask anew
         return decision, None
     return decision, Admission(new.hold_id, Decision.CREATED, row["expires_at"], supersedes=stale_id)
+
+
+async def _leads_to(tx: Connection, new: NewHold, hold_id: UUID) -> bool:
+    """Tell whether the key still leads to this hold; if not, somebody else has renewed it and has its use."""
+    known = await reservations.known_key(tx, caller=new.caller, route=slots.HOLD_ROUTE, key=new.key)
+    return known is not None and known["hold_id"] == hold_id

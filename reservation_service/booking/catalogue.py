@@ -6,13 +6,14 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from reservation_service.booking.currencies import is_sellable, step_minor
 from reservation_service.errors import CapacityBelowTaken, ExperienceNotFound, SlotClosed, TimeSlotNotFound
 from reservation_service.states import SlotStatus
 from reservation_service.store import catalogue
 from shared.clock import Clock
 from shared.database import Database
 from shared.identifiers import new_id
-from shared.problems import ValidationFailed
+from shared.problems import invalid_member
 
 _OFFERS_MAX = 10_000
 _OFFER_LIFE_S = 5.0
@@ -50,9 +51,13 @@ async def add_experience(
     """Add an experience with its ticket types, all in its currency. Raises ValidationFailed (422)."""
     _check_time_zone(experience["time_zone"])
     if len({ticket["code"] for ticket in tickets}) < len(tickets):
-        raise _invalid("/ticket_types", "each ticket type needs a code of its own")
+        raise invalid_member("/ticket_types", "each ticket type needs a code of its own")
     if any(ticket["currency"] != experience["currency"] for ticket in tickets):
-        raise _invalid("/ticket_types", "prices are in the experience's currency")
+        raise invalid_member("/ticket_types", "prices are in the experience's currency")
+    if not is_sellable(experience["currency"]):
+        raise invalid_member("/currency", "Stripe does not count this currency in its ISO 4217 minor unit")
+    if any(ticket["price_minor"] % step_minor(experience["currency"]) for ticket in tickets):
+        raise invalid_member("/ticket_types", "cards are charged in tens of this currency's minor unit")
     experience_id = new_id()
     rows = [
         {"id": new_id(), "experience_id": experience_id, "position": position}
@@ -71,11 +76,7 @@ def _check_time_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):
-        raise _invalid("/time_zone", "not a time zone of the IANA database") from None
-
-
-def _invalid(pointer: str, detail: str) -> ValidationFailed:
-    return ValidationFailed(errors=[{"in": "body", "pointer": pointer, "detail": detail, "type": "value_error"}])
+        raise invalid_member("/time_zone", "not a time zone of the IANA database") from None
 
 
 async def add_time_slot(
@@ -83,7 +84,7 @@ async def add_time_slot(
 ) -> UUID:
     """Add a departure. Raises ExperienceNotFound, or ValidationFailed when it would end before it starts."""
     if ends_at <= starts_at:
-        raise _invalid("/ends_at", "must be after starts_at")
+        raise invalid_member("/ends_at", "must be after starts_at")
     slot_id = new_id()
     async with database.transaction("add_time_slot") as tx:
         sold = await catalogue.experience(tx, experience_id)
@@ -92,7 +93,7 @@ async def add_time_slot(
         try:
             sells_until = starts_at.astimezone(UTC) - timedelta(minutes=sold["cutoff_minutes"])
         except OverflowError:
-            raise _invalid("/starts_at", "out of range") from None
+            raise invalid_member("/starts_at", "out of range") from None
         slot = {
             "id": slot_id,
             "experience_id": experience_id,

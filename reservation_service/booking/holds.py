@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from reservation_service.booking.admission import Admission, Decision, SlotSweeps, admit
+from reservation_service.booking.admission import Admission, Decision, SlotSweeps, Take, admit, is_renewable
 from reservation_service.booking.catalogue import Offers
+from reservation_service.booking.discounts import is_limited, reduction, usable
 from reservation_service.booking.group_admission import GroupAdmission
 from reservation_service.booking.pricing import price_party
+from reservation_service.booking.reservations import EXTERNAL_SCOPE
+from reservation_service.booking.slow_lane import SlowLane
 from reservation_service.errors import (
     HoldExpired,
     HoldExtensionLimit,
@@ -16,10 +19,11 @@ from reservation_service.errors import (
     InvalidHoldStatus,
     TimeSlotNotFound,
 )
-from reservation_service.flags import GROUP_ADMISSION, SMART_IDEMPOTENCY
+from reservation_service.flags import GROUP_ADMISSION, REPLACE_OWN_HOLD, SMART_IDEMPOTENCY
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import BookingStatus, ReleasedBy
 from reservation_service.store import reservations, slots
+from reservation_service.store.discounts import Discount
 from reservation_service.store.reservations import Booking
 from shared.auth import Caller
 from shared.database import Database, Row
@@ -37,6 +41,7 @@ class HoldRequest:
     time_slot_id: UUID
     items: Sequence[tuple[UUID, int]]
     ttl_seconds: int | None = None
+    discount_code: str | None = None
     client_reference: str | None = None
     metadata: Mapping[str, str] | None = None
 
@@ -48,6 +53,7 @@ class HoldAnswer:
     booking: Row
     created: bool
     renewed: bool
+    replaced: bool = False
 
 
 class Holds:
@@ -61,23 +67,43 @@ class Holds:
         self._offers = offers
         self._group = group
         self._sweeps = SlotSweeps(database)
+        self._slow_lane = SlowLane(database)
 
     async def create(self, flags: Snapshot, caller: Caller, request: HoldRequest) -> HoldAnswer:
         """Hold seats, or replay or renew the hold that this key has. Raises the refusals of POST /v1/holds."""
+        renew = flags[SMART_IDEMPOTENCY]
         try:
-            new = await self._priced(caller, request)
+            new, limited = await self._priced(caller, request)
         except Problem:
-            # The price list may have changed since; a hold that exists is replayed all the same.
-            known = await self._known(caller, request)
+            # Price list and discount may have changed since; a hold that exists is replayed all the same.
+            known = await self._known(caller, request, renew=renew)
             if known is None:
                 raise
             return await self._replay(known)
-        take = self._group.take if flags[GROUP_ADMISSION] else self._group.take_single
-        admission = await admit(self._database, new, take, self._sweeps, renew=flags[SMART_IDEMPOTENCY])
+        # Whoever books for others has older holds of other guests, not older ones of their own.
+        replaces = flags[REPLACE_OWN_HOLD] and EXTERNAL_SCOPE not in caller.scopes
+        admission = await admit(
+            self._database,
+            new,
+            self._take(flags, limited=limited),
+            self._sweeps,
+            renew=renew,
+            replace=self._slow_lane.replace if replaces else None,
+        )
         if admission.decision is Decision.CREATED and admission.expires_at is not None:
-            made = _as_made(new, admission)
-            return HoldAnswer(made, created=True, renewed=admission.supersedes is not None)
+            return HoldAnswer(
+                _as_made(new, admission),
+                created=True,
+                renewed=admission.supersedes is not None,
+                replaced=admission.replaced > 0,
+            )
         return await self._replay(admission)
+
+    def _take(self, flags: Snapshot, *, limited: bool) -> Take:
+        """Choose the lane: what is counted besides seats takes the slow one."""
+        if limited:
+            return self._slow_lane.take
+        return self._group.take if flags[GROUP_ADMISSION] else self._group.take_single
 
     async def _replay(self, admission: Admission) -> HoldAnswer:
         async with self._database.reading() as connection:
@@ -86,12 +112,14 @@ class Holds:
             raise HoldNotFound
         return HoldAnswer(booking, created=admission.decision is Decision.CREATED, renewed=False)
 
-    async def _priced(self, caller: Caller, request: HoldRequest) -> slots.NewHold:
+    async def _priced(self, caller: Caller, request: HoldRequest) -> tuple[slots.NewHold, bool]:
+        """Return the hold as it would be made, and whether its discount has limits."""
         offer = await self._offers.of_slot(request.time_slot_id)
         if offer is None:
             raise TimeSlotNotFound
-        party = price_party(offer, request.items)
-        return slots.NewHold(
+        discount = await self._discount(offer, request)
+        party = price_party(offer, request.items, reduction(discount) if discount else None)
+        new = slots.NewHold(
             hold_id=new_id(),
             caller=caller.subject,
             key=request.key,
@@ -107,17 +135,31 @@ class Holds:
             client_reference=request.client_reference,
             metadata=request.metadata,
             active_holds_max=self._settings.max_active_holds,
+            discount_id=discount["id"] if discount else None,
         )
+        return new, discount is not None and is_limited(discount)
 
-    async def _known(self, caller: Caller, request: HoldRequest) -> Admission | None:
+    async def _discount(self, offer: Mapping[str, Any], request: HoldRequest) -> Discount | None:
+        if request.discount_code is None:
+            return None
+        async with self._database.reading() as connection:
+            return await usable(
+                connection, request.discount_code, experience_id=offer["experience_id"], currency=offer["currency"]
+            )
+
+    async def _known(self, caller: Caller, request: HoldRequest, *, renew: bool) -> Admission | None:
+        """Return the hold that a key has, unless it is over: then only what can be had today could renew it."""
         async with self._database.reading() as connection:
             known = await reservations.known_key(
                 connection, caller=caller.subject, route=slots.HOLD_ROUTE, key=request.key
             )
-        if known is None:
+            hold = await reservations.booking(connection, known["hold_id"]) if known else None
+        if known is None or hold is None:
             return None
         if bytes(known["fingerprint"]) != request.fingerprint:
             raise IdempotencyKeyReused
+        if renew and is_renewable(hold["status"], hold["released_by"], due=hold["due"]):
+            return None
         return Admission(known["hold_id"], Decision.REPLAYED)
 
     async def read(self, caller: Caller, hold_id: UUID) -> Booking:

@@ -5,18 +5,32 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from reservation_service.booking.currencies import LARGEST_MINOR, smallest_minor, step_minor
 from reservation_service.errors import AmountTooLarge, AmountTooSmall, PartySizeInvalid
 from shared.problems import ValidationFailed
 
-# The smallest amount that a card payment may have, in minor units of the settlement currency.
-# Source: Stripe documentation, "Supported currencies", minimum and maximum charge amounts.
-_SMALLEST_MINOR = {
-    "AED": 200, "AUD": 50, "BGN": 100, "BRL": 50, "CAD": 50, "CHF": 50, "CZK": 1500, "DKK": 250, "EUR": 50,
-    "GBP": 30, "HKD": 400, "HUF": 17500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300, "NZD": 50,
-    "PLN": 200, "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000, "USD": 50,
-}  # fmt: skip
-_SMALLEST_ELSEWHERE_MINOR = 50
-_LARGEST_MINOR = 99_999_999
+_WHOLE_BPS = 10_000
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a discount takes off: hundredths of a percent, or an amount in the currency that is paid in."""
+
+    code: str
+    basis_points: int | None = None
+    amount_minor: int | None = None
+
+    def off(self, subtotal_minor: int, currency: str) -> int:
+        """Return how much is taken off, never more than there is.
+
+        A percentage is rounded to the nearest amount that can be charged (a minor unit; ten of them in currencies of
+        three decimals), and half of one goes to the guest.
+        """
+        if self.basis_points is None:
+            return min(self.amount_minor or 0, subtotal_minor)
+        step = step_minor(currency)
+        steps = (2 * subtotal_minor * self.basis_points + _WHOLE_BPS * step) // (2 * _WHOLE_BPS * step)
+        return min(steps * step, subtotal_minor)
 
 
 @dataclass(frozen=True)
@@ -29,35 +43,36 @@ class PricedParty:
     total_minor: int
 
 
-def price_party(offer: Mapping[str, Any], wanted: Sequence[tuple[UUID, int]]) -> PricedParty:
-    """Price `wanted` (ticket type, quantity) pairs.
+def price_party(
+    offer: Mapping[str, Any], wanted: Sequence[tuple[UUID, int]], reduction: Reduction | None = None
+) -> PricedParty:
+    """Price `wanted` (ticket type, quantity) pairs, less a discount.
 
     Raises ValidationFailed for a ticket type of another experience, PartySizeInvalid, AmountTooSmall, AmountTooLarge.
     """
     tickets = {UUID(ticket["id"]): ticket for ticket in offer["tickets"]}
+    quantities = _quantities(tickets, wanted)
+    if sum(quantities.values()) > offer["max_party"]:
+        raise PartySizeInvalid(max_party=offer["max_party"])
+    seats = sum(tickets[ticket_id]["seats"] * quantity for ticket_id, quantity in quantities.items())
+    if seats == 0:
+        raise PartySizeInvalid("A party needs at least one seat.")
+    currency = offer["currency"]
+    lines = [_line(tickets[ticket_id], quantity, currency) for ticket_id, quantity in quantities.items()]
+    price, total_minor = _price(lines, currency, reduction)
+    items = [{"ticket_type_id": str(ticket_id), "quantity": quantity} for ticket_id, quantity in quantities.items()]
+    return PricedParty(items, seats, price, total_minor)
+
+
+def _quantities(tickets: Mapping[UUID, Any], wanted: Sequence[tuple[UUID, int]]) -> dict[UUID, int]:
+    """Add up how many of each ticket are wanted, so that naming one twice walks around no limit."""
     quantities: dict[UUID, int] = {}
     for index, (ticket_id, quantity) in enumerate(wanted):
         if ticket_id not in tickets:
             pointer = {"in": "body", "pointer": f"/items/{index}/ticket_type_id", "type": "unknown_ticket_type"}
             raise ValidationFailed(errors=[pointer | {"detail": "not a ticket type of this experience"}])
         quantities[ticket_id] = quantities.get(ticket_id, 0) + quantity
-    if sum(quantities.values()) > offer["max_party"]:
-        raise PartySizeInvalid(max_party=offer["max_party"])
-    seats = sum(tickets[ticket_id]["seats"] * quantity for ticket_id, quantity in quantities.items())
-    if seats == 0:
-        raise PartySizeInvalid("A party needs at least one seat.")
-    lines = [_line(tickets[ticket_id], quantity, offer["currency"]) for ticket_id, quantity in quantities.items()]
-    total_minor = sum(line["amount"]["amount"] for line in lines)
-    _check_payable(total_minor, offer["currency"])
-    price = {
-        "subtotal": money(total_minor, offer["currency"]),
-        "discount": money(0, offer["currency"]),
-        "total": money(total_minor, offer["currency"]),
-        "currency": offer["currency"],
-        "lines": lines,
-    }
-    items = [{"ticket_type_id": str(ticket_id), "quantity": quantity} for ticket_id, quantity in quantities.items()]
-    return PricedParty(items, seats, price, total_minor)
+    return quantities
 
 
 def money(amount_minor: int, currency: str) -> dict[str, Any]:
@@ -75,10 +90,27 @@ def _line(ticket: Mapping[str, Any], quantity: int, currency: str) -> dict[str, 
     }
 
 
+def _price(lines: list[dict[str, Any]], currency: str, reduction: Reduction | None) -> tuple[dict[str, Any], int]:
+    """Return the price as it is stored, and its total."""
+    subtotal_minor = sum(line["amount"]["amount"] for line in lines)
+    off_minor = reduction.off(subtotal_minor, currency) if reduction else 0
+    total_minor = subtotal_minor - off_minor
+    _check_payable(total_minor, currency)
+    price = {
+        "subtotal": money(subtotal_minor, currency),
+        "discount": money(off_minor, currency),
+        "total": money(total_minor, currency),
+        "currency": currency,
+        "lines": lines,
+        "discount_code": reduction.code if reduction else None,
+    }
+    return price, total_minor
+
+
 def _check_payable(total_minor: int, currency: str) -> None:
     """A total of zero needs no payment; anything between that and the smallest card payment cannot be paid."""
-    smallest = _SMALLEST_MINOR.get(currency, _SMALLEST_ELSEWHERE_MINOR)
+    smallest = smallest_minor(currency)
     if 0 < total_minor < smallest:
         raise AmountTooSmall(minimum=money(smallest, currency))
-    if total_minor > _LARGEST_MINOR:
-        raise AmountTooLarge(maximum=money(_LARGEST_MINOR, currency))
+    if total_minor > LARGEST_MINOR:
+        raise AmountTooLarge(maximum=money(LARGEST_MINOR, currency))

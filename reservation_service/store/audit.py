@@ -21,6 +21,24 @@ _WAITED_FOR_LOCKS = "interval '5 seconds'"
 _TURNED_BACK = "interval '3 hours'"
 
 
+# Only what the limits promise: a use was let in although as many as allowed were pinned. Uses from before the limit was
+# set are left alone, as are requests that were on their way then, and bookings that took their seats back later.
+_LET_IN_AGAIN = """EXISTS (SELECT FROM reservation_events AS e
+                    WHERE e.reservation_id = r.id AND e.to_status = 'pending' AND e.from_status <> 'held')"""
+
+
+def _used_beyond(limit: str, per: str) -> str:
+    """Return the discounts whose newest use of a group came on top of more than `limit` allows."""
+    return f"""
+        SELECT d.id FROM discounts AS d JOIN (
+            SELECT r.discount_id, count(*) AS uses, max(r.created_at) AS newest FROM reservations AS r
+            WHERE r.discount_id IS NOT NULL AND r.seats_pinned AND NOT {_LET_IN_AGAIN} GROUP BY {per}) AS u
+          ON u.discount_id = d.id
+        WHERE u.uses > d.{limit}
+          AND (d.limits_changed_at IS NULL OR u.newest > d.limits_changed_at + interval '15 seconds')
+    """  # noqa: S608  built from our own words
+
+
 INVARIANTS = (
     Invariant(
         "I1",
@@ -154,5 +172,24 @@ INVARIANTS = (
                    THEN abs(extract(epoch FROM s.starts_at AT TIME ZONE e.time_zone AT TIME ZONE e.time_zone - s.starts_at))
                         > extract(epoch FROM {_TURNED_BACK}) END
         """,  # noqa: S608  built from our own words
+    ),
+    Invariant(
+        "discount-uses",
+        "no discount was let in more often than its limits allow, in all or per customer",
+        f"{_used_beyond('max_uses', 'r.discount_id')} UNION {_used_beyond('max_uses_per_customer', 'r.discount_id, r.caller')}",
+    ),
+    Invariant(
+        "price-sums",
+        "every price adds up: lines to the subtotal, subtotal less discount to the total, and nothing is negative",
+        """
+        SELECT id FROM (
+            SELECT r.id, r.total_minor, (price #>> '{subtotal,amount}')::bigint AS subtotal,
+                   (price #>> '{discount,amount}')::bigint AS discount, (price #>> '{total,amount}')::bigint AS total,
+                   (SELECT sum((line #>> '{amount,amount}')::bigint)
+                    FROM jsonb_array_elements(r.price -> 'lines') AS line) AS lines
+            FROM reservations AS r) AS p
+        WHERE (lines = subtotal AND subtotal - discount = total AND total = total_minor AND discount >= 0
+               AND total >= 0) IS NOT TRUE
+        """,
     ),
 )

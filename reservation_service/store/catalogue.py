@@ -22,8 +22,8 @@ FROM ticket_types WHERE experience_id = :experience_id
 # Everything a hold needs to know about its slot, in one round trip.
 _OFFER = text(
     """
-SELECT slot.id AS time_slot_id, slot.status, slot.capacity, e.currency, e.max_party, e.hold_ttl_seconds,
-       e.capture_method,
+SELECT slot.id AS time_slot_id, slot.status, slot.capacity, e.id AS experience_id, e.currency, e.max_party,
+       e.hold_ttl_seconds, e.capture_method,
        (SELECT json_agg(json_build_object('id', t.id, 'code', t.code, 'title', t.title, 'price_minor', t.price_minor,
                                           'seats', t.seats) ORDER BY t.position)
         FROM ticket_types AS t WHERE t.experience_id = e.id) AS tickets

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, cast, extract, func, insert, null, select, update
+from sqlalchemy import RowMapping, and_, cast, extract, func, insert, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
@@ -45,6 +45,33 @@ async def lock_booking(tx: AsyncConnection, booking_id: UUID, *, caller: str | N
     query = _bookings().where(_is(booking_id, caller)).with_for_update(of=reservations)
     row: Booking | None = (await tx.execute(query)).mappings().one_or_none()
     return row
+
+
+async def lock_own_holds(tx: AsyncConnection, caller: str, time_slot_id: UUID) -> Sequence[Booking]:
+    """Lock a caller's holds on a slot that are not over, the oldest first; whoever converts one has it first."""
+    query = (
+        _bookings()
+        .where(
+            reservations.c.caller == caller,
+            reservations.c.time_slot_id == time_slot_id,
+            reservations.c.status == text("'held'"),  # a literal, so that the partial index serves it
+            reservations.c.expires_at > func.clock_timestamp(),
+        )
+        .order_by(reservations.c.id)
+        .with_for_update(of=reservations)
+    )
+    rows: Sequence[Booking] = (await tx.execute(query)).mappings().all()
+    return rows
+
+
+async def active_holds(connection: AsyncConnection, caller: str) -> int:
+    """Return how many holds of a caller are not over, on any slot."""
+    query = select(func.count()).where(
+        reservations.c.caller == caller,
+        reservations.c.status == text("'held'"),
+        reservations.c.expires_at > func.clock_timestamp(),
+    )
+    return int((await connection.execute(query)).scalar_one())
 
 
 def _is(booking_id: UUID, caller: str | None) -> ColumnElement[bool]:

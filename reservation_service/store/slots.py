@@ -31,6 +31,7 @@ class NewHold:
     client_reference: str | None
     metadata: Mapping[str, str] | None
     active_holds_max: int
+    discount_id: UUID | None = None
     supersedes: UUID | None = None
 
 
@@ -53,9 +54,10 @@ WITH known AS MATERIALIZED (
     RETURNING id
 ), hold AS (
     INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency, capture_method,
-                              client_reference, metadata, supersedes, expires_at, created_expires_at)
+                              client_reference, metadata, discount_id, supersedes, expires_at, created_expires_at)
     SELECT :hold_id, :caller, seats.id, :seats, CAST(:items AS jsonb), CAST(:price AS jsonb), :total_minor, :currency,
-           :capture_method, :client_reference, CAST(:metadata AS jsonb), CAST(:supersedes AS uuid), until.at, until.at
+           :capture_method, :client_reference, CAST(:metadata AS jsonb), CAST(:discount_id AS uuid),
+           CAST(:supersedes AS uuid), until.at, until.at
     FROM seats, (SELECT date_trunc('milliseconds', clock_timestamp()) + make_interval(secs => :ttl_s) AS at) AS until
     RETURNING expires_at
 ), claim AS (
@@ -91,6 +93,7 @@ WITH due AS (
     SELECT id, time_slot_id, seats FROM reservations
     WHERE status = 'held' AND expires_at <= clock_timestamp()
       AND (CAST(:time_slot_id AS uuid) IS NULL OR time_slot_id = :time_slot_id)
+      AND (CAST(:discount_id AS uuid) IS NULL OR discount_id = :discount_id)
     ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
 ), back AS (
     SELECT time_slot_id, sum(seats) AS seats FROM due GROUP BY time_slot_id
@@ -110,6 +113,8 @@ WITH due AS (
 SELECT count(*) FROM due
 """
 )
+
+_WAIT_AT_MOST = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
 
 _GIVE_BACK = text("UPDATE time_slots SET taken = taken - :seats, version = version + 1 WHERE id = :time_slot_id")
 
@@ -151,9 +156,17 @@ def statement_values(new: NewHold) -> dict[str, Any]:
     }
 
 
-async def expire_due(tx: AsyncConnection, *, batch: int, time_slot_id: UUID | None = None) -> int:
-    """Expire up to `batch` holds whose time is over (of one slot, or of all); return how many."""
-    return int((await tx.execute(_EXPIRE, {"batch": batch, "time_slot_id": time_slot_id})).scalar_one())
+async def wait_at_most(tx: AsyncConnection, lock_timeout_ms: int) -> None:
+    """Let this transaction give up sooner than others when somebody keeps a row locked."""
+    await tx.execute(_WAIT_AT_MOST, {"lock_timeout": f"{lock_timeout_ms}ms"})
+
+
+async def expire_due(
+    tx: AsyncConnection, *, batch: int, time_slot_id: UUID | None = None, discount_id: UUID | None = None
+) -> int:
+    """Expire up to `batch` holds whose time is over (of one slot, with one discount, or any); return how many."""
+    which = {"batch": batch, "time_slot_id": time_slot_id, "discount_id": discount_id}
+    return int((await tx.execute(_EXPIRE, which)).scalar_one())
 
 
 async def give_back_seats(tx: AsyncConnection, time_slot_id: UUID, seats: int) -> None:

@@ -85,6 +85,41 @@ time_slots = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
+discounts = Table(
+    "discounts",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("experience_id", Uuid, ForeignKey("experiences.id"), comment="null: for all experiences"),
+    Column("code", Text, nullable=False, comment="in upper case, as guests' codes are looked up"),
+    Column("basis_points", Integer, comment="hundredths of a percent; null: a fixed amount"),
+    Column("amount_minor", BigInteger),
+    Column("currency", Text),
+    Column("valid_from", DateTime(timezone=True)),
+    Column("valid_until", DateTime(timezone=True)),
+    Column("max_uses", Integer),
+    Column("max_uses_per_customer", Integer),
+    Column("limits_changed_at", DateTime(timezone=True), comment="null: as it was made"),
+    Column("active", Boolean, nullable=False, server_default="true"),
+    created_at(),
+    CheckConstraint("code = upper(code)", name="discounts_code"),
+    CheckConstraint(
+        "(basis_points BETWEEN 1 AND 10000 AND amount_minor IS NULL AND currency IS NULL)"
+        " OR (basis_points IS NULL AND amount_minor >= 1 AND currency IS NOT NULL)",
+        name="discounts_kind",
+    ),
+    CheckConstraint("valid_from < valid_until", name="discounts_dates"),
+    CheckConstraint("max_uses >= 0 AND max_uses_per_customer >= 1", name="discounts_limits"),
+    # A code is unique per experience, and once more among those for all of them.
+    Index(
+        "discounts_by_experience",
+        "code",
+        "experience_id",
+        unique=True,
+        postgresql_where=text("experience_id IS NOT NULL"),
+    ),
+    Index("discounts_for_all", "code", unique=True, postgresql_where=text("experience_id IS NULL")),
+)
+
 reservations = Table(
     "reservations",
     metadata,
@@ -119,6 +154,7 @@ reservations = Table(
     Column("failure_reason", Text),
     Column("cancel_requested_at", DateTime(timezone=True)),
     Column("confirmed_at", DateTime(timezone=True)),
+    Column("discount_id", Uuid, ForeignKey("discounts.id"), comment="one use of it while the seats are pinned"),
     CheckConstraint(is_one_of("status", BookingStatus), name="reservations_status"),
     CheckConstraint("seats >= 1 AND total_minor >= 0", name="reservations_amounts"),
     # Seats are pinned exactly in the statuses that own them; an operator's case says for itself.
@@ -134,6 +170,13 @@ reservations = Table(
     Index("reservations_held_by_caller", "caller", "expires_at", postgresql_where=text("status = 'held'")),
     Index("reservations_by_caller", "caller", "id"),
     Index("reservations_by_slot", "time_slot_id"),
+    # Uses of a discount are counted, never kept: what is pinned is used.
+    Index(
+        "reservations_using_discount",
+        "discount_id",
+        "caller",
+        postgresql_where=text("discount_id IS NOT NULL AND seats_pinned"),
+    ),
 )
 
 idempotency = Table(

@@ -64,6 +64,12 @@ _WATCH = (
 )
 
 
+def plain_price(total_minor: int) -> dict[str, Any]:
+    """Return the price of one line in euros, without a discount."""
+    total, nothing = ({"amount": minor, "currency": "EUR"} for minor in (total_minor, 0))
+    return {"subtotal": total, "discount": nothing, "total": total, "currency": "EUR", "lines": [{"amount": total}]}
+
+
 @dataclass(frozen=True)
 class Story:
     """One booking and the slot it has to itself."""
@@ -120,7 +126,7 @@ class Bench:
             seats=SEATS,
             ttl_s=600,
             items=[],
-            price={},
+            price=plain_price(total_minor),
             total_minor=total_minor,
             currency="EUR",
             capture_method=capture_method,

@@ -1,0 +1,120 @@
+"""Everybody wants the same discount at the same moment: exactly its uses are given, and nobody waits for anybody for ever."""
+
+import asyncio
+from collections import Counter
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+
+from tests.answers import answered, refused
+from tests.figures import tell
+from tests.reservation.box_office import BoxOffice, Customer, Offer, open_box_office
+
+RUSH = 200
+USES = 20
+PLAIN = 40
+
+
+async def hold_until_answered(guest: Customer, offer: Offer, code: str | None) -> int:
+    """POST the hold until the answer is final; return its status."""
+    more = {"discount_code": code} if code else {}
+    key = f"key-{uuid4()}"
+    answer = await guest.hold(offer, key=key, **more)
+    while answer.status_code == 503:
+        await asyncio.sleep(refused(answer, 503, "SLOT_BUSY")["retry_after_ms"] / 1000)
+        answer = await guest.hold(offer, key=key, **more)
+    if answer.status_code == 422:
+        assert refused(answer, 422, "DISCOUNT_INVALID")["reason"] == "used_up"
+    return answer.status_code
+
+
+async def deadlocks(office: BoxOffice) -> int:
+    """Return how many deadlocks PostgreSQL had to end in this database, once all sessions have told."""
+    await office.sql("SELECT pg_stat_force_next_flush()")
+    (row,) = await office.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    return int(row["deadlocks"])
+
+
+async def test_two_hundred_guests_want_twenty_uses(reservation_database_url: str) -> None:
+    """K01, I1: two processes, 200 holds with a code of 20 uses beside group admission on the same slots: exactly 20.
+
+    No deadlock, no seat too many, and all who came without the code have their seats.
+    """
+    async with open_box_office(reservation_database_url) as one, open_box_office(reservation_database_url) as two:
+        first = await one.offer(capacity=RUSH)
+        slots = [first, Offer(await one.slot(first.experience_id, capacity=RUSH), first.experience_id, first.tickets)]
+        code = await one.discount(max_uses=USES, max_uses_per_customer=1)
+        offices = (one, two)
+        wanted = [
+            hold_until_answered(offices[n % 2].customer(), slots[n // 2 % 2], code["code"] if n < RUSH else None)
+            for n in range(RUSH + PLAIN)
+        ]
+        async with asyncio.timeout(60):
+            statuses = await asyncio.gather(*wanted)
+        tally = Counter(statuses[:RUSH])
+        taken = RUSH * 2 - await one.free(slots[0]) - await one.free(slots[1])
+        tell(f"discounted={tally[201]} of {RUSH}, uses={USES}, deadlocks={await deadlocks(one)}")
+        assert tally == {201: USES, 422: RUSH - USES}
+        assert set(statuses[RUSH:]) == {201}
+        assert taken == USES + PLAIN
+        assert await one.used(code) == USES
+        assert await deadlocks(one) == 0
+        await one.assert_consistent()
+
+
+async def test_uses_come_and_go(reservation_database_url: str) -> None:
+    """K01: while holds lapse, are given back, renewed and converted, no more uses are ever pinned than there are."""
+    async with open_box_office(reservation_database_url) as office:
+        offer, code = await office.offer(capacity=400), await office.discount(max_uses=5)
+        most = 0
+
+        async def come_and_go(number: int) -> None:
+            guest = office.customer()
+            for turn in range(3):
+                key = f"k-{number}" if number % 3 == 0 else f"k-{number}-{turn}"
+                answer = await guest.hold(offer, key=key, discount_code=code["code"])
+                if answer.status_code != 201:
+                    assert answer.status_code in {422, 503}
+                    continue
+                hold = answer.json()["id"]
+                if number % 3 == 0:
+                    await office.let_expire(hold)
+                elif number % 3 == 1 and turn == 2:
+                    answered(await guest.convert(hold), 200, 201)
+                else:
+                    await guest.release(hold)
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                (row,) = await office.sql(
+                    "SELECT count(*) AS n FROM reservations WHERE seats_pinned AND discount_id = :id",
+                    id=UUID(code["id"]),
+                )
+                most = max(most, int(row["n"]))
+                await asyncio.sleep(0.01)
+
+        watching = asyncio.create_task(watch())
+        await asyncio.gather(*(come_and_go(number) for number in range(24)))
+        watching.cancel()
+        tell(f"most uses pinned at once={most}, allowed=5, deadlocks={await deadlocks(office)}")
+        assert 1 <= most <= 5
+        assert await deadlocks(office) == 0
+        await office.assert_consistent()
+
+
+async def test_a_blocked_slot_is_busy_and_blocks_no_other(reservation_database_url: str) -> None:
+    """Somebody keeps a slot's row locked: a discounted hold there is SLOT_BUSY soon, and the code works elsewhere."""
+    async with open_box_office(reservation_database_url) as office:
+        blocked, other = await office.offer(), await office.offer()
+        code = await office.discount(max_uses=5)
+        async with office.parts.database.transaction("test") as tx:
+            await tx.execute(text("SELECT FROM time_slots WHERE id = :id FOR UPDATE"), {"id": UUID(blocked.slot_id)})
+            waiting = asyncio.create_task(office.customer().hold(blocked, discount_code=code["code"]))
+            elsewhere = await office.customer().hold(other, discount_code=code["code"])
+            async with asyncio.timeout(3):
+                refused(await waiting, 503, "SLOT_BUSY")
+        while elsewhere.status_code == 503:
+            elsewhere = await office.customer().hold(other, discount_code=code["code"])
+        answered(elsewhere, 201)
+        assert await office.used(code) == 1
