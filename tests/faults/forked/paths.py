@@ -10,6 +10,7 @@ from tests.faults.forked.stories import (
     Story,
     book,
     bury,
+    discount,
     displace,
     end_as_failed,
     extend_and_sweep,
@@ -113,7 +114,8 @@ _PATHS = (
     ),
     Path("renew", renew, 0, 0, home_of=("create_hold", "renew_hold", "release_hold"), flags=_ONE_BY_ONE),
     Path("displace", displace, 0, 0, home_of=("expire_slot",), flags=_NO_SWEEPER),
+    Path("discount", discount, 0, 0, home_of=("discounted_hold", "expire_uses", "replace_hold"), flags=_NO_SWEEPER),
     Path("sweep", extend_and_sweep, 0, 0, home_of=("extend_hold", "sweep"), passes_max=5),
-    Path("operate", operate, 0, 0),
+    Path("operate", operate, 0, 0, home_of=("add_discount", "change_discount")),
 )
 PATHS = {path.name: path for path in _PATHS}

@@ -5,12 +5,14 @@ A story makes its calls with the same keys each time, and ends when the client h
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import httpx
 
 from shared.identifiers import derived_id
 from shared.payment_contract import Outcome, RefundPayment
+from tests.answers import answered
 from tests.faults.forked.town import Town
 from tests.reservation.box_office import Customer, Offer
 
@@ -137,6 +139,40 @@ async def displace(town: Town, case: Case) -> None:
     await town.insist(lambda: guest.release(hold_id), _done)
 
 
+async def discount(town: Town, case: Case) -> None:
+    """The only use of a code goes from a lapsed hold to another guest, and from that one's lost key to a newer one.
+
+    Told again, each of the older keys may be renewed or come too late.
+    """
+    code = await _code(town, case)
+
+    def hold(guest: Customer, key: str) -> Awaitable[Any]:
+        more = {"key": f"{key}-{case.name}", "discount_code": code}
+        return town.insist(
+            lambda: guest.hold(case.offer, SEATS, **more),
+            lambda answer: _created(answer) or _refused("DISCOUNT_INVALID")(answer),
+        )
+
+    first, second = town.customer(f"first-{case.name}"), town.customer(f"second-{case.name}")
+    lapsed = await hold(first, "lapses")
+    if "id" in lapsed:
+        await _let_lapse(town, lapsed["id"])
+    for held in [await hold(second, key) for key in ("lost", "newer")]:
+        if "id" in held:
+            await town.insist(lambda held=held: second.release(held["id"]), _done)  # type: ignore[misc]
+
+
+async def _code(town: Town, case: Case) -> str:
+    """Make sure that this case has a code of its own, which can be used once."""
+    body = {"code": f"C-{case.name}", "max_uses": 1}
+    off = {"type": "percentage", "basis_points": 1000}
+    await town.insist(
+        lambda: town.operator().ask("POST", "/admin/v1/discounts", json=body | {"off": off}),
+        lambda answer: _created(answer) or _refused("DISCOUNT_EXISTS")(answer),
+    )
+    return str(body["code"])
+
+
 async def extend_and_sweep(town: Town, case: Case) -> None:
     """A hold is extended, lapses all the same, and is swept; the guest's own second hold is given back."""
     guest, hold_id = await _hold(town, case)
@@ -221,7 +257,7 @@ async def _when_dead(town: Town, operator: Customer, event_id: str) -> str:
 
 
 async def operate(town: Town, case: Case) -> None:
-    """An operator puts something on sale, changes it, and turns a flag at both services."""
+    """An operator puts something on sale, adds and changes a discount, and turns a flag at both services."""
     operator = town.operator()
     body = {
         "title": "Dusk kayak tour",
@@ -237,6 +273,10 @@ async def operate(town: Town, case: Case) -> None:
         "capacity": 4,
     }
     added = await town.insist(lambda: operator.ask("POST", "/admin/v1/time-slots", json=slot), _created)
+    await _code(town, case)
+    codes = answered(await operator.ask("GET", "/admin/v1/discounts?limit=1"))["data"]
+    limits = {"max_uses_per_customer": 1}
+    await town.insist(lambda: operator.ask("PATCH", f"/admin/v1/discounts/{codes[0]['id']}", json=limits), _done)
     change = {"capacity": 6, "reason": "a second boat"}
     await town.insist(lambda: operator.ask("PATCH", f"/admin/v1/time-slots/{added['id']}", json=change), _done)
     flag = {"enabled": True, "percentage": 100, "reason": case.name}
