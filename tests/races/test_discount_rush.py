@@ -2,10 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
+import orjson
 from sqlalchemy import text
 
+from shared.database import Connection
 from tests.answers import answered, refused
 from tests.figures import tell
 from tests.reservation.box_office import BoxOffice, Customer, Offer, open_box_office
@@ -103,18 +107,75 @@ async def test_uses_come_and_go(reservation_database_url: str) -> None:
         await office.assert_consistent()
 
 
+@asynccontextmanager
+async def locked(office: BoxOffice, table: str, row_id: str) -> AsyncIterator[Connection]:
+    """Keep a row locked meanwhile, as somebody slow would."""
+    async with office.parts.database.transaction("test") as tx:
+        await tx.execute(text(f"SELECT FROM {table} WHERE id = :id FOR UPDATE"), {"id": UUID(row_id)})
+        yield tx
+
+
+async def waiting(office: BoxOffice) -> int:
+    """Return how many sessions of this database wait for a lock."""
+    (row,) = await office.sql(
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return int(row["n"])
+
+
 async def test_a_blocked_slot_is_busy_and_blocks_no_other(reservation_database_url: str) -> None:
     """Somebody keeps a slot's row locked: a discounted hold there is SLOT_BUSY soon, and the code works elsewhere."""
     async with open_box_office(reservation_database_url) as office:
         blocked, other = await office.offer(), await office.offer()
         code = await office.discount(max_uses=5)
-        async with office.parts.database.transaction("test") as tx:
-            await tx.execute(text("SELECT FROM time_slots WHERE id = :id FOR UPDATE"), {"id": UUID(blocked.slot_id)})
-            waiting = asyncio.create_task(office.customer().hold(blocked, discount_code=code["code"]))
-            elsewhere = await office.customer().hold(other, discount_code=code["code"])
-            async with asyncio.timeout(3):
-                refused(await waiting, 503, "SLOT_BUSY")
-        while elsewhere.status_code == 503:
-            elsewhere = await office.customer().hold(other, discount_code=code["code"])
-        answered(elsewhere, 201)
+        async with locked(office, "time_slots", blocked.slot_id), asyncio.timeout(3):
+            refused(await office.customer().hold(blocked, discount_code=code["code"]), 503, "SLOT_BUSY")
+            answered(await office.customer().hold(other, discount_code=code["code"]), 201)
         assert await office.used(code) == 1
+
+
+async def test_a_popular_code_leaves_connections_to_others(reservation_database_url: str) -> None:
+    """P05: twenty guests wait for one code's row: few of them on a connection, so that everybody else is served."""
+    async with open_box_office(reservation_database_url) as office:
+        offer, code = await office.offer(capacity=50), await office.discount(max_uses=50)
+        async with locked(office, "discounts", code["id"]), asyncio.timeout(5):
+            crowd = [asyncio.create_task(office.customer().hold(offer, discount_code=code["code"])) for _ in range(20)]
+            while await waiting(office) != 3 or office.parts.database.pool_state()["waiting"]:
+                assert sum(guest.done() for guest in crowd) < 10
+            answered(await office.customer().hold(offer), 201)
+        assert {answer.status_code for answer in await asyncio.gather(*crowd)} <= {201, 503}
+
+
+async def test_a_code_turned_off_while_one_waits_for_it(reservation_database_url: str) -> None:
+    """The operator's change comes first: who waited for the row sees it, and nothing is held at the old terms."""
+    async with open_box_office(reservation_database_url) as office:
+        offer, code = await office.offer(), await office.discount(max_uses=5)
+        async with locked(office, "discounts", code["id"]) as tx:
+            late = asyncio.create_task(office.customer().hold(offer, discount_code=code["code"]))
+            while await waiting(office) < 1:
+                assert not late.done()
+            await tx.execute(text("UPDATE discounts SET active = false WHERE id = :id"), {"id": UUID(code["id"])})
+        answer = await late
+        if answer.status_code == 503:  # the machine was so slow that it gave up waiting
+            answer = await office.customer().hold(offer, discount_code=code["code"])
+        assert refused(answer, 422, "DISCOUNT_INVALID")["reason"] == "unknown"
+        assert await office.free(offer) == 10
+
+
+async def test_the_last_use_under_one_key(reservation_database_url: str) -> None:
+    """K02: a dozen calls with one key take the only use once, and renew it once, whoever waited for whom."""
+    async with open_box_office(reservation_database_url) as office:
+        offer, code = await office.offer(), await office.discount(max_uses=1)
+        reseller = office.customer(scope="bookings:external")  # whose older holds never make way
+
+        async def call() -> tuple[bytes, bool]:
+            answer = await reseller.hold(offer, 2, key="one", discount_code=code["code"])
+            answered(answer, 201)
+            return answer.content, "idempotent-replayed" not in answer.headers
+
+        for _ in range(3):
+            told = await asyncio.gather(*(call() for _ in range(12)))
+            assert len({content for content, _ in told}) == 1
+            assert sum(made for _, made in told) == 1
+            assert (await office.free(offer), await office.used(code)) == (8, 1)
+            await office.let_expire(orjson.loads(told[0][0])["id"])

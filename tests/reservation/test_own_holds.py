@@ -2,9 +2,11 @@
 
 import asyncio
 import random
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from reservation_service.booking.slow_lane import SlowLane
 from reservation_service.flags import REPLACE_OWN_HOLD
+from reservation_service.store.slots import NewHold
 from shared.flags import Override
 from tests.answers import answered, refused
 from tests.figures import tell
@@ -148,3 +150,18 @@ async def test_the_same_new_key_twice_replaces_once(office: BoxOffice) -> None:
     assert len({answer.content for answer in answers}) == 1
     assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1
     assert await reasons(office, old) == ["replaced by a newer hold"]
+
+
+async def test_a_slot_that_closes_meanwhile_releases_nothing(office: BoxOffice) -> None:
+    """The statement that takes the seats has the last word: if it takes none, the older hold is as it was."""
+    offer, guest = await office.offer(capacity=2), office.customer("closes-meanwhile")
+    old = await held(guest, offer, 2)
+    await office.sql("UPDATE time_slots SET status = 'closed' WHERE id = :id", id=UUID(offer.slot_id))
+    wanted = NewHold(
+        hold_id=uuid4(), caller="closes-meanwhile", key="new", fingerprint=b"f", time_slot_id=UUID(offer.slot_id),
+        seats=2, ttl_s=600, items=[], price={}, total_minor=0, currency="EUR", capture_method="manual",
+        client_reference=None, metadata=None, active_holds_max=5,
+    )  # fmt: skip
+    assert await SlowLane(office.parts.database).replace(wanted) is None
+    assert await office.status(old) == "held"
+    assert await reasons(office, old) == []
