@@ -106,6 +106,15 @@ PLANTED: dict[str, tuple[str, ...]] = {
         "UPDATE experiences SET time_zone = 'America/Juneau'",
         "UPDATE time_slots SET starts_at = '1867-10-18 12:00Z', sells_until = '1867-10-18 12:00Z'",
     ),
+    "discount-uses one use and two bookings": (
+        "INSERT INTO discounts (id, code, basis_points, max_uses) VALUES (gen_random_uuid(), 'ONCE', 1000, 1)",
+        "UPDATE reservations SET discount_id = (SELECT id FROM discounts WHERE code = 'ONCE') WHERE id = :held",
+        "UPDATE reservations SET discount_id = (SELECT id FROM discounts WHERE code = 'ONCE') WHERE id = :pending",
+    ),
+    "price-sums a total that its lines do not make": (
+        "UPDATE reservations SET total_minor = total_minor + 1 WHERE id = :held",
+    ),
+    "price-sums a price without lines": ("UPDATE reservations SET price = price - 'lines' WHERE id = :held",),
 }
 
 
