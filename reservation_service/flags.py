@@ -16,7 +16,7 @@ FLAGS = (
     Flag(GROUP_ADMISSION, off_means="the same statement, one hold at a time, each in its own transaction"),
     Flag(
         REPLACE_OWN_HOLD,
-        off_means="a guest whose own older hold is in the way is refused like anybody else, until that hold is over",
+        off_means="a guest whose own abandoned hold is in the way is refused like anybody else, until that hold is over",
     ),
     Flag(
         DISTRIBUTED_LOCK,

@@ -25,6 +25,10 @@ class ReservationSettings(SharedSettings):
     hold_extensions_max: int = Field(2, ge=0, description="how often one hold may be extended")
     max_active_holds: int = Field(5, ge=1, description="per customer; soft across processes")
 
+    abandoned_hold_seconds: int = Field(
+        60, ge=0, description="from then on one's own hold makes way for a newer one that would find no room beside it"
+    )
+
     payment_window_seconds: int = Field(900, ge=1, description="how long a pending booking keeps its seats unpaid")
     unknown_grace_seconds: int = Field(
         600, ge=0, description="how much longer, while an unknown payment is asked about"

@@ -67,7 +67,7 @@ class Holds:
         self._offers = offers
         self._group = group
         self._sweeps = SlotSweeps(database)
-        self._slow_lane = SlowLane(database)
+        self._slow_lane = SlowLane(database, abandoned_after_s=settings.abandoned_hold_seconds)
 
     async def create(self, flags: Snapshot, caller: Caller, request: HoldRequest) -> HoldAnswer:
         """Hold seats, or replay or renew the hold that this key has. Raises the refusals of POST /v1/holds."""

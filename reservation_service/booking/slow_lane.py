@@ -41,8 +41,9 @@ class _NotTaken(Exception):
 class SlowLane:
     """The lane of one process."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, abandoned_after_s: int) -> None:
         self._database = database
+        self._abandoned_after_s = abandoned_after_s
         self._width = asyncio.Semaphore(_WIDTH)
 
     async def take(self, new: NewHold) -> Row | None:
@@ -60,7 +61,7 @@ class SlowLane:
                 return await self._take(new)
 
     async def replace(self, new: NewHold) -> Admission | None:
-        """Take the seats for `new` after giving back as many of the caller's own older holds on the slot as it needs.
+        """Take the seats for `new` after giving back as many of the caller's own abandoned holds on the slot as it needs.
 
         None when that does not help; then nothing was given back. A key that is known is no newer hold: it is replayed,
         or, when it could only be renewed, refused, so that two keys of one guest never take turns.
@@ -68,7 +69,7 @@ class SlowLane:
         async with self._turn():
             try:
                 async with self._database.transaction("replace_hold") as tx:
-                    return await _replace(tx, new)
+                    return await _replace(tx, new, older_than_s=self._abandoned_after_s)
             except (_NotTaken, Conflict):
                 return None
 
@@ -105,9 +106,9 @@ async def _known(tx: Connection, new: NewHold) -> Row | None:
     return await reservations.known_key(tx, caller=new.caller, route=slots.HOLD_ROUTE, key=new.key)
 
 
-async def _replace(tx: Connection, new: NewHold) -> Admission | None:
+async def _replace(tx: Connection, new: NewHold, *, older_than_s: int) -> Admission | None:
     discount = await lock_discount(tx, new)
-    own = await reservations.lock_own_holds(tx, new.caller, new.time_slot_id)
+    own = await reservations.lock_own_holds(tx, new.caller, new.time_slot_id, older_than_s=older_than_s)
     # Only now: whoever waited for their own twin finds what it has made.
     if (known := await _known(tx, new)) is not None:
         return await _replayed(tx, new, known)

@@ -47,8 +47,10 @@ async def lock_booking(tx: AsyncConnection, booking_id: UUID, *, caller: str | N
     return row
 
 
-async def lock_own_holds(tx: AsyncConnection, caller: str, time_slot_id: UUID) -> Sequence[Booking]:
-    """Lock a caller's holds on a slot that are not over, the oldest first; whoever converts one has it first."""
+async def lock_own_holds(
+    tx: AsyncConnection, caller: str, time_slot_id: UUID, *, older_than_s: int
+) -> Sequence[Booking]:
+    """Lock a caller's older holds on a slot that are not over, the oldest first; whoever converts one has it first."""
     query = (
         _bookings()
         .where(
@@ -56,6 +58,7 @@ async def lock_own_holds(tx: AsyncConnection, caller: str, time_slot_id: UUID) -
             reservations.c.time_slot_id == time_slot_id,
             reservations.c.status == text("'held'"),  # a literal, so that the partial index serves it
             reservations.c.expires_at > func.clock_timestamp(),
+            reservations.c.created_at <= from_now(-older_than_s),
         )
         .order_by(reservations.c.id)
         .with_for_update(of=reservations)

@@ -227,14 +227,14 @@ async def test_two_hundred_guests_and_twenty_seats(office: BoxOffice) -> None:
 
 async def test_a_customer_keeps_few_holds(office: BoxOffice) -> None:
     """K10: the sixth active hold is refused; one that is over, given back or converted does not count."""
-    offer, other, guest = await office.offer(capacity=20), await office.offer(), office.customer()
+    offer, guest = await office.offer(capacity=20), office.customer()
     holds = [await held(guest, offer) for _ in range(5)]
-    assert refused(await guest.hold(other), 409, "TOO_MANY_ACTIVE_HOLDS")["maximum"] == 5
+    assert refused(await guest.hold(offer), 409, "TOO_MANY_ACTIVE_HOLDS")["maximum"] == 5
     await guest.release(holds[0])
     await office.let_expire(holds[1])
     await guest.convert(holds[2])
     for _ in range(3):
         await held(guest, offer)
-    refused(await guest.hold(other), 409, "TOO_MANY_ACTIVE_HOLDS")
+    refused(await guest.hold(offer), 409, "TOO_MANY_ACTIVE_HOLDS")
     await held(office.customer(), offer)
     assert await office.free(offer) == 13

@@ -4,6 +4,8 @@ import asyncio
 import random
 from uuid import UUID, uuid4
 
+import pytest
+
 from reservation_service.booking.slow_lane import SlowLane
 from reservation_service.flags import REPLACE_OWN_HOLD
 from reservation_service.store.slots import NewHold
@@ -13,6 +15,12 @@ from tests.figures import tell
 from tests.reservation.box_office import BoxOffice, Customer, Offer
 
 SEED = 20_261_124
+
+
+@pytest.fixture(autouse=True)
+def _abandoned_at_once(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests of these tests have left the moment they have a hold."""
+    monkeypatch.setattr(office.parts.holds._slow_lane, "_abandoned_after_s", 0)
 
 
 async def held(guest: Customer, offer: Offer, seats: int = 1, *, key: str | None = None) -> str:
@@ -42,6 +50,18 @@ async def test_an_abandoned_hold_makes_way(office: BoxOffice) -> None:
     assert await office.free(offer) == 0
     assert refused(await guest.convert(old), 409, "INVALID_HOLD_STATUS")["hold_status"] == "released"
     answered(await guest.convert(new["id"]), 201)
+
+
+async def test_a_hold_of_a_moment_ago_is_not_abandoned(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K01, K10: whoever asks twice at once has two holds; seats and places are refused, and nothing is released."""
+    monkeypatch.setattr(office.parts.holds._slow_lane, "_abandoned_after_s", 60)
+    offer, roomy, guest = await office.offer(capacity=2), await office.offer(), office.customer()
+    old = await held(guest, offer, 2)
+    refused(await guest.hold(offer, 1), 409, "SLOT_UNAVAILABLE")
+    for _ in range(4):
+        await held(guest, roomy)
+    refused(await guest.hold(roomy), 409, "TOO_MANY_ACTIVE_HOLDS")
+    assert await office.status(old) == "held"
 
 
 async def test_only_as_many_as_are_needed_the_oldest_first(office: BoxOffice) -> None:
@@ -162,6 +182,6 @@ async def test_a_slot_that_closes_meanwhile_releases_nothing(office: BoxOffice) 
         seats=2, ttl_s=600, items=[], price={}, total_minor=0, currency="EUR", capture_method="manual",
         client_reference=None, metadata=None, active_holds_max=5,
     )  # fmt: skip
-    assert await SlowLane(office.parts.database).replace(wanted) is None
+    assert await SlowLane(office.parts.database, abandoned_after_s=0).replace(wanted) is None
     assert await office.status(old) == "held"
     assert await reasons(office, old) == []
