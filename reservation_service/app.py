@@ -14,7 +14,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 from reservation_service.api import (
-    admin,
+    admin_bookings,
+    admin_experiences,
+    admin_slots,
+    availability,
     discounts,
     experiences,
     guest_sessions,
@@ -28,6 +31,7 @@ from reservation_service.api.client_address import ClientAddresses
 from reservation_service.api.dependencies import Parts
 from reservation_service.api.rate_limits import RateLimitDoor, RateLimits
 from reservation_service.background import jobs
+from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.group_admission import GroupAdmission
 from reservation_service.booking.holds import Holds
@@ -67,10 +71,13 @@ _ROUTERS = (
     guest_sessions.router,
     experiences.router,
     time_slots.router,
+    availability.router,
     holds.router,
     reservations.router,
     payment_events.router,
-    admin.router,
+    admin_experiences.router,
+    admin_slots.router,
+    admin_bookings.router,
     sagas.router,
     discounts.router,
     operator_desk(audit.INVARIANTS),
@@ -87,6 +94,7 @@ class _House:
     http: httpx.AsyncClient
     engine: Engine
     group: GroupAdmission
+    watch: SlotWatch
     redis: FastRedis
     background: Background
     health: Health
@@ -101,6 +109,7 @@ class _House:
         self.health.started = True
         yield
         self.health.draining = True
+        self.watch.close()
         await self.background.stop(timeout_s=self.settings.shutdown_grace_s / 2)
         await self.engine.drain(timeout_s=self.settings.shutdown_grace_s / 2)
         await self.group.close()
@@ -135,10 +144,11 @@ def create_app(
     tokens = TokenVerifier(settings, settings.guest_token_secret.get_secret_value())
     redis = FastRedis(settings.redis_url, clock, budget_s=settings.redis_budget_ms / 1000)
     group = GroupAdmission(database, clock, _locks(settings, redis, metrics, flags, clock))
+    watch = SlotWatch(database, settings, metrics, clock)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
     desk = SagaDesk(database, saga, engine, metrics)
     background = Background(jobs(settings, database, flags, engine, desk, metrics), clock, metrics.ticked)
-    house = _House(settings, database, flags, http, engine, group, redis, background, health, tracing)
+    house = _House(settings, database, flags, http, engine, group, watch, redis, background, health, tracing)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
@@ -149,12 +159,14 @@ def create_app(
     routes = [route for router in _ROUTERS for route in router.routes]
     app.add_middleware(RateLimitDoor, limits=limits, tokens=tokens, addresses=addresses, routes=routes)
     app.add_middleware(HttpEdge, metric=metrics.requests)
+    app.state.when_leaving = (watch.close,)
     app.state.parts = Parts(
         settings=settings,
         database=database,
         flags=flags,
         metrics=metrics,
         holds=Holds(database, settings, Offers(database, clock), group),
+        watch=watch,
         engine=engine,
         saga_desk=desk,
         tokens=tokens,

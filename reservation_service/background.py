@@ -3,6 +3,7 @@
 from functools import partial
 
 from reservation_service.booking.expiry import release_expired
+from reservation_service.booking.slot_cancellation import SLOTS_AT_ONCE, SlotCancellations
 from reservation_service.flags import HOLD_CLEANUP
 from reservation_service.metrics import Metrics
 from reservation_service.saga.desk import SagaDesk
@@ -28,5 +29,11 @@ def jobs(
         ),
         Job("resume_sagas", settings.saga_poll_seconds, settings.saga_batch_size, engine.run_due),
         Job("count_troubled_sagas", settings.saga_count_seconds, 1, desk.count_needing_attention),
+        Job(
+            "cancel_slots",
+            settings.slot_cancellation_poll_seconds,
+            SLOTS_AT_ONCE,
+            SlotCancellations(database, settings).run_due,
+        ),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
     )

@@ -3,9 +3,10 @@
 Problem
 ├── ExperienceNotFound, TimeSlotNotFound, HoldNotFound, ReservationNotFound, SagaNotFound    404
 ├── DiscountNotFound                                                                         404
+├── TicketTypeNotFound, CancellationNotFound                                                 404
 ├── SlotUnavailable, SlotClosed, InvalidHoldStatus, InvalidSagaStatus, ...                   409
 ├── HoldExpired                                                                              410
-├── PartySizeInvalid, AmountTooSmall, DiscountInvalid                                        422
+├── PartySizeInvalid, AmountTooSmall, DiscountInvalid, InvalidDateRange                      422
 ├── RateLimited                                                                              429
 └── SlotBusy                                                                                 503
 """
@@ -61,6 +62,10 @@ class DiscountExists(Problem):
     status, code, title = 409, "DISCOUNT_EXISTS", "This code is taken, perhaps by a discount that was turned off"
 
 
+class InvalidDateRange(Problem):
+    status, code, title = 422, "INVALID_DATE_RANGE", "Ask for 1 to 92 days: `from` is not later than `to`"
+
+
 class TooManyActiveHolds(Problem):
     status, code, title = 409, "TOO_MANY_ACTIVE_HOLDS", "Convert or release one of your holds first"
 
@@ -68,6 +73,22 @@ class TooManyActiveHolds(Problem):
 class SlotBusy(Problem):
     status, code, title = 503, "SLOT_BUSY", "Many people want this slot right now; nothing was done, ask again"
     retryable = True
+
+
+class TermsFixed(Problem):
+    status, code, title = 409, "TERMS_FIXED", "This cannot be changed once there are time slots"
+
+
+class TicketCodeTaken(Problem):
+    status, code, title = 409, "TICKET_CODE_TAKEN", "Another ticket type of this experience has that code"
+
+
+class TicketTypeNotFound(NotFound):
+    code, title = "TICKET_TYPE_NOT_FOUND", "There is no such ticket type"
+
+
+class CancellationNotFound(NotFound):
+    code, title = "CANCELLATION_NOT_FOUND", "This time slot was not cancelled"
 
 
 class RateLimited(Problem):

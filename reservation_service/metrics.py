@@ -74,3 +74,15 @@ class Metrics(ProcessMetrics):
         self.signals = Counter(
             "reservation_payment_signals", "What became of payment_service's messages?", ["result"], registry=registry
         )
+        self._declare_streams(registry)
+
+    def _declare_streams(self, registry: CollectorRegistry) -> None:
+        self.stream_listeners = Gauge(
+            "reservation_stream_listeners", "How many availability streams are open?", registry=registry
+        )
+        self.stream_listeners_cut = Counter(
+            "reservation_stream_listeners_cut", "How many could not follow and were cut off?", registry=registry
+        )
+        self.stream_looks = Counter(
+            "reservation_stream_looks", "How often was the database asked for changed slots?", registry=registry
+        )

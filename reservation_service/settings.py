@@ -79,6 +79,15 @@ class ReservationSettings(SharedSettings):
         5.0, gt=0, description="how often lapsed holds are tidied up; their seats do not wait for it"
     )
     sweep_batch_size: int = Field(100, ge=1, description="lapsed holds per transaction: keeps its locks short")
+    slot_cancellation_poll_seconds: float = Field(
+        1.0, gt=0, description="how often the bookings of cancelled slots are looked after"
+    )
+    slot_cancellation_batch_size: int = Field(100, ge=1, description="bookings of a cancelled slot per transaction")
+    stream_poll_seconds: float = Field(
+        0.5, gt=0, description="how often changed slots are looked for while somebody listens to the stream"
+    )
+    stream_heartbeat_s: float = Field(15.0, gt=0, description="a silent stream sends a comment this often")
+    stream_listeners_max: int = Field(1000, ge=0, description="open availability streams per process; then 503")
     flags_refresh_seconds: float = Field(1.0, gt=0, description="how soon a flag set in another process is seen here")
 
     @field_validator("trusted_proxies", mode="before")

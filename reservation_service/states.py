@@ -69,6 +69,14 @@ class SlotStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class CancellationStatus(StrEnum):
+    """How far the cancellation of a slot has come; `awaiting_refund`: only paid bookings are left."""
+
+    RUNNING = "running"
+    AWAITING_REFUND = "awaiting_refund"
+    FINISHED = "finished"
+
+
 class SagaStatus(StrEnum):
     """Where a saga stands; `running`, `waiting` and `unwinding` are live."""
 

@@ -18,6 +18,7 @@ from shared.telemetry import QUIET_PATHS, route_of
 
 API_BODY_LIMIT_BYTES = 64 * 1024
 _BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_STREAM = b"text/event-stream"
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -119,6 +120,9 @@ class _Exchange:
             self.status = message["status"]
             timing = f"app;dur={self.elapsed_s() * 1000:.1f}".encode()
             headers: list[Any] = list(message.get("headers", ()))
+            if any(name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in headers):
+                took_s = self.elapsed_s()  # a stream has answered when it begins; staying open is no latency
+                self.elapsed_s = lambda: took_s
             present = {name.lower() for name, _ in headers}
             headers += [(name, value) for name, value in _SECURITY_HEADERS if name not in present]
             headers += [(b"request-id", self.request_id.encode()), (b"server-timing", timing)]

@@ -1,6 +1,8 @@
 """Runs one service as one process: read the settings, check the schema, serve until SIGTERM, drain."""
 
 import asyncio
+import contextlib
+import socket
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,6 +15,8 @@ from shared.database import DatabaseAway
 from shared.migrations import SchemaOutdated, require_current
 from shared.settings import SharedSettings
 from shared.telemetry import configure_logging
+
+_START_FAILED = 3
 
 Settings = TypeVar("Settings", bound=SharedSettings)
 
@@ -38,8 +42,9 @@ def serve(
         sys.exit(f"{name}: {error}")
     except DatabaseAway as error:
         sys.exit(f"{name}: the database cannot be reached ({error})")
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=port(settings),
         http="httptools",
@@ -50,6 +55,27 @@ def serve(
         proxy_headers=False,  # else any process on this host could say whom it speaks for; see TRUSTED_PROXIES
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
+    server = _Server(config, app)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(_START_FAILED)
+
+
+class _Server(uvicorn.Server):
+    """Lets the app end its endless answers before it waits for the answers in flight.
+
+    An app that has such answers keeps in `app.state.when_leaving` what ends them.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for end in getattr(self._app.state, "when_leaving", ()):
+            end()
+        await super().shutdown(sockets)
 
 
 def _what_is_wrong(error: ValidationError) -> str:

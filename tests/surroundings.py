@@ -25,6 +25,7 @@ STACK_ENV = {
         "SAGA_POLL_SECONDS": "0.2",
         "SAGA_BACKOFF_MAX_S": "1",
         "SWEEP_INTERVAL_SECONDS": "0.5",
+        "SLOT_CANCELLATION_POLL_SECONDS": "0.2",
         **ROOM_FOR_CROWDS,
     },
     "payment": {

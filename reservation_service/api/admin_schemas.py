@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from reservation_service.api.schemas import Money, View
+from reservation_service.api.schemas import (
+    CustomerView,
+    HoldView,
+    ItemView,
+    Money,
+    Price,
+    ReservationPayment,
+    TicketTypeView,
+    View,
+)
 from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody
 
 
@@ -62,6 +71,32 @@ class CreateExperienceBody(StrictBody):
     ticket_types: Annotated[list[TicketTypeBody], Field(min_length=1, max_length=50)]
 
 
+class ChangeExperienceBody(StrictBody):
+    """What is left out stays as it is; `hold_ttl_seconds: null` is the service's own default again."""
+
+    title: ShortText | None = None
+    description: LongText | None = None
+    hold_ttl_seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
+    max_party: Annotated[int, Field(ge=1, le=1000)] | None = None
+    cutoff_minutes: Annotated[int, Field(ge=0, le=525_600)] | None = None
+    late_payment_policy: Literal["rebook_or_refund", "refund"] | None = None
+    time_zone: ShortText | None = Field(None, description="until the experience has its first time slot")
+    currency: Currency | None = Field(None, description="until the experience has its first time slot")
+
+    def changes(self) -> dict[str, Any]:
+        """Return what is to be changed."""
+        sent = self.model_dump(exclude_unset=True)
+        return {name: value for name, value in sent.items() if value is not None or name == "hold_ttl_seconds"}
+
+
+class ChangeTicketTypeBody(StrictBody):
+    """What is left out stays as it is; holds keep the price they were made at."""
+
+    title: ShortText | None = None
+    price: MoneyBody | None = None
+    active: bool | None = Field(None, description="whether it is sold")
+
+
 class CreateTimeSlotBody(StrictBody):
     experience_id: Id
     starts_at: Instant
@@ -71,7 +106,7 @@ class CreateTimeSlotBody(StrictBody):
 
 class ChangeTimeSlotBody(StrictBody):
     capacity: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    status: Literal["open", "closed"] | None = None
+    status: Literal["open", "closed", "cancelled"] | None = Field(None, description="`cancelled` is for good")
     reason: ShortText
 
 
@@ -125,6 +160,88 @@ class DiscountView(View):
     active: bool
     used: int = Field(description="bookings that pin seats with it now")
     created_at: Instant
+
+
+class ReleaseHoldBody(StrictBody):
+    reason: ShortText
+
+
+class AdminTicketTypeView(TicketTypeView):
+    active: bool
+
+
+class AdminExperienceView(View):
+    id: Id
+    title: str
+    description: str
+    time_zone: str
+    currency: str
+    ticket_types: list[AdminTicketTypeView]
+    cancellation_policy: dict[str, Any]
+    hold_ttl_seconds: int
+    max_party: int
+    cutoff_minutes: int
+    capture_method: str
+    late_payment_policy: str
+    created_at: Instant
+
+
+class AdminTimeSlotView(View):
+    id: Id
+    experience_id: Id
+    starts_at: Instant
+    local_start: str
+    ends_at: Instant
+    sells_until: Instant
+    time_zone: str
+    capacity: int
+    taken: int
+    available: int
+    status: Literal["open", "closed", "cancelled"]
+    version: int
+    created_at: Instant
+
+
+class SlotCancellationView(View):
+    """How far the cancellation of a slot has come; `awaiting_refund`: only paid bookings are left."""
+
+    time_slot_id: Id
+    status: Literal["running", "awaiting_refund", "finished"]
+    held_released: int
+    held_remaining: int
+    pending_unwound: int
+    pending_remaining: int
+    confirmed_remaining: int
+    needs_attention: int
+    started_at: Instant
+    finished_at: Instant | None
+
+
+class AdminHoldView(HoldView):
+    caller: str
+    created_at: Instant
+    released_by: str | None
+    extensions: int
+
+
+class AdminReservationView(View):
+    id: Id
+    reference: str
+    status: Literal["pending", "confirmed", "failed", "cancelled", "needs_attention"]
+    time_slot_id: Id
+    items: list[ItemView]
+    seats: int
+    price: Price
+    customer: CustomerView
+    payment_mode: str
+    payment: ReservationPayment
+    caller: str
+    expires_at: Instant | None
+    failure_reason: str | None
+    created_at: Instant
+    confirmed_at: Instant | None
+    cancel_requested_at: Instant | None
+    version: int
 
 
 class SagaStepView(View):

@@ -3,18 +3,19 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from reservation_service.api import admin_schemas, schemas
+from reservation_service.api import schemas
+from reservation_service.booking.availability import selling_status
+from reservation_service.booking.calendar import Calendar
 from reservation_service.booking.pricing import money
 from reservation_service.booking.reservations import payment_status
-from reservation_service.saga.desk import Explanation, possible
 from reservation_service.states import BookingStatus
 from reservation_service.store.reservations import Booking
-from reservation_service.store.saga_log import SagaRow
 from shared.database import Row
 from shared.payment_contract import PaymentStatus
 from shared.problems import ServiceUnavailable
@@ -46,9 +47,15 @@ def conditional_answer(request: Request, view: BaseModel, headers: Mapping[str, 
     return answer
 
 
+def public_answer(request: Request, view: BaseModel) -> Response:
+    """Answer a GET that needs no token; a browser may keep it, but asks with If-None-Match before it shows it again."""
+    return conditional_answer(request, view, {"Cache-Control": "no-cache"})
+
+
 def client_has(request: Request, etag: str) -> bool:
     """Tell whether `If-None-Match`, which is a list of tags that may be weak, names this one."""
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    sent = ",".join(request.headers.getlist("if-none-match"))
+    known = {tag.strip().removeprefix("W/") for tag in sent.split(",")}
     return etag in known or "*" in known
 
 
@@ -63,25 +70,47 @@ def experience_view(row: Mapping[str, Any], default_ttl_s: int) -> schemas.Exper
 
 
 def ticket_views(tickets: Sequence[Mapping[str, Any]], currency: str) -> list[schemas.TicketTypeView]:
-    return [
-        schemas.TicketTypeView(
-            id=ticket["id"],
-            code=ticket["code"],
-            title=ticket["title"],
-            price=schemas.Money(**money(ticket["price_minor"], currency)),
-            seats=ticket["seats"],
+    """Show the ticket types that are sold."""
+    return [schemas.TicketTypeView(**ticket_fields(ticket, currency)) for ticket in tickets if ticket["active"]]
+
+
+def ticket_fields(ticket: Mapping[str, Any], currency: str) -> dict[str, Any]:
+    known = {name: ticket[name] for name in ("id", "code", "title", "seats")}
+    return known | {"price": schemas.Money(**money(ticket["price_minor"], currency))}
+
+
+def calendar_view(experience_id: UUID, calendar: Calendar, *, with_slots: bool) -> schemas.CalendarView:
+    price = calendar.price_from_minor
+    zone = ZoneInfo(calendar.time_zone)
+    days = [
+        schemas.CalendarDayView(
+            date=day.date,
+            status=day.status,
+            vacancies=day.vacancies,
+            price_from=None if price is None else schemas.Money(**money(price, calendar.currency)),
+            slots=[_day_slot_view(slot, zone) for slot in day.slots] if with_slots else None,
         )
-        for ticket in tickets
+        for day in calendar.days
     ]
+    return schemas.CalendarView(experience_id=experience_id, time_zone=calendar.time_zone, days=days)
+
+
+def _day_slot_view(slot: Row, zone: ZoneInfo) -> schemas.DaySlotView:
+    return schemas.DaySlotView(
+        id=slot["id"],
+        starts_at=slot["starts_at"],
+        local_start=slot["starts_at"].astimezone(zone).isoformat(),
+        available=slot["available"],
+        status=selling_status(slot),
+    )
 
 
 def slot_view(row: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]]) -> schemas.TimeSlotView:
-    status = "closed" if row["status"] == "open" and row["over"] else row["status"]
     return schemas.TimeSlotView(
         **{name: row[name] for name in ("id", "experience_id", "starts_at", "ends_at", "time_zone", "capacity")},
         local_start=row["starts_at"].astimezone(ZoneInfo(row["time_zone"])).isoformat(),
         available=row["available"],
-        status=status,
+        status=selling_status(row),
         prices=ticket_views(tickets, row["currency"]),
     )
 
@@ -129,7 +158,7 @@ def reservation_view(booking: Booking) -> schemas.ReservationView:
             "seats": booking["seats"],
             "price": booking["price"],
             "customer": booking["customer"],
-            "payment": _payment(booking),
+            "payment": payment_fields(booking),
             "notices": [],
             "expires_at": booking["pay_until"] if pending else None,
             "version": booking["version"],
@@ -138,9 +167,10 @@ def reservation_view(booking: Booking) -> schemas.ReservationView:
     )
 
 
-def _payment(booking: Booking) -> dict[str, Any]:
+def payment_fields(booking: Booking, *, with_secret: bool = True) -> dict[str, Any]:
+    """Return how the payment stands; the secret to pay with is the guest's alone."""
     told = booking["payment"] or {}
-    payable = _is_payable(booking)
+    payable = with_secret and _is_payable(booking)
     return {
         "status": payment_status(booking),
         "amount": money(booking["total_minor"], booking["currency"]),
@@ -182,29 +212,3 @@ def outcome(booking: Booking) -> dict[str, Any]:
     if told.get("decline_class"):
         return {"type": "payment_declined", "decline_class": told["decline_class"], **card}
     return {"type": "action_required", "action": "confirm_payment", **card}
-
-
-_OF_SAGA = ("id", "reservation_id", "status", "reason", "attempts", "lease_until", "due_at")
-_MORE_OF_SAGA = ("created_at", "generation", "unwinding_because", "lease_epoch")
-_OF_STEP = ("step", "direction", "event", "at", "detail", "epoch")
-_OF_BOOKING = ("reference", "status", "seats", "seats_pinned", "pay_until", "failure_reason")
-
-
-def saga_view(row: SagaRow, lines: Sequence[Row]) -> admin_schemas.SagaView:
-    return admin_schemas.SagaView.model_validate(_saga(row, lines))
-
-
-def _saga(row: SagaRow, lines: Sequence[Row]) -> dict[str, Any]:
-    steps = [{name: line[name] for name in _OF_STEP} for line in lines]
-    shown = {name: row[name] for name in (*_OF_SAGA, *_MORE_OF_SAGA)}
-    return {**shown, "steps": steps, "operator_can": [str(verb) for verb in possible(row)]}
-
-
-def explained_saga_view(told: Explanation) -> admin_schemas.ExplainedSagaView:
-    booking = {name: told.booking[name] for name in _OF_BOOKING}
-    booking |= {
-        "total": money(told.booking["total_minor"], told.booking["currency"]),
-        "payment_status": payment_status(told.booking),
-    }
-    explained = {"now": told.saga["now"], "waits_for": told.waits_for, "booking": booking}
-    return admin_schemas.ExplainedSagaView.model_validate(_saga(told.saga, told.lines) | explained)

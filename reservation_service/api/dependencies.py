@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.holds import Holds
 from reservation_service.metrics import Metrics
 from reservation_service.saga.desk import SagaDesk
@@ -26,6 +27,7 @@ class Parts:
     flags: Flags
     metrics: Metrics
     holds: Holds
+    watch: SlotWatch
     engine: Engine
     saga_desk: SagaDesk
     tokens: TokenVerifier

@@ -1,5 +1,6 @@
 """The bodies of the public API: strict on the way in, one canonical form on the way out. Only ever grows."""
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -52,6 +53,30 @@ class TimeSlotView(View):
     available: int
     status: Literal["open", "closed", "cancelled"]
     prices: list[TicketTypeView]
+
+
+class DaySlotView(View):
+    id: Id
+    starts_at: Instant
+    local_start: str = Field(description="the same instant in the experience's time zone, with its offset")
+    available: int
+    status: Literal["open", "closed", "cancelled"]
+
+
+class CalendarDayView(View):
+    date: date
+    status: Literal["available", "limited", "sold_out", "closed"] = Field(
+        description="`limited`: at most a quarter of the day's seats are left; `closed`: nothing is for sale"
+    )
+    vacancies: int = Field(description="free seats of the slots that can take the party")
+    price_from: Money | None = Field(description="the cheapest ticket that takes a seat; null when none is sold")
+    slots: list[DaySlotView] | None = Field(None, description="when asked for")
+
+
+class CalendarView(View):
+    experience_id: Id
+    time_zone: str
+    days: list[CalendarDayView]
 
 
 class HoldItem(StrictBody):

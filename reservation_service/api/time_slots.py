@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
-from reservation_service.api.answers import conditional_answer, slot_view
+from reservation_service.api.answers import public_answer, slot_view
 from reservation_service.api.dependencies import TheParts
 from reservation_service.api.schemas import TimeSlotView
 from reservation_service.errors import ExperienceNotFound, RateLimited, TimeSlotNotFound
@@ -48,7 +48,7 @@ async def list_time_slots(
             after=page.after,
         )
     views = [slot_view(dict(row), sold["tickets"]) for row in rows]
-    return conditional_answer(request, list_of(TimeSlotView, views, page.limit))
+    return public_answer(request, list_of(TimeSlotView, views, page.limit))
 
 
 def _bounds(day: date | None, time_zone: str, now: datetime) -> tuple[datetime, datetime]:
@@ -77,7 +77,7 @@ async def get_time_slot(request: Request, parts: TheParts, time_slot_id: str) ->
     if found is None:
         raise TimeSlotNotFound
     row, tickets = found
-    return conditional_answer(request, slot_view(row, tickets))
+    return public_answer(request, slot_view(row, tickets))
 
 
 async def _slot(

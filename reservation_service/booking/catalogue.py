@@ -1,17 +1,15 @@
-"""What operators do to the catalogue: add experiences and slots, change a slot's capacity or close it."""
+"""What is sold and on which terms: operators add and change it, holds are priced from it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from reservation_service.booking.currencies import is_sellable, step_minor
-from reservation_service.errors import CapacityBelowTaken, ExperienceNotFound, SlotClosed, TimeSlotNotFound
-from reservation_service.states import SlotStatus
+from reservation_service.errors import ExperienceNotFound, TermsFixed, TicketCodeTaken, TicketTypeNotFound
 from reservation_service.store import catalogue
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Connection, Database, Row
 from shared.identifiers import new_id
 from shared.problems import invalid_member
 
@@ -79,44 +77,67 @@ def _check_time_zone(name: str) -> None:
         raise invalid_member("/time_zone", "not a time zone of the IANA database") from None
 
 
-async def add_time_slot(
-    database: Database, experience_id: UUID, *, starts_at: datetime, ends_at: datetime, capacity: int
-) -> UUID:
-    """Add a departure. Raises ExperienceNotFound, or ValidationFailed when it would end before it starts."""
-    if ends_at <= starts_at:
-        raise invalid_member("/ends_at", "must be after starts_at")
-    slot_id = new_id()
-    async with database.transaction("add_time_slot") as tx:
-        sold = await catalogue.experience(tx, experience_id)
+async def change_experience(database: Database, experience_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change the terms for what is sold from now on; holds and bookings keep theirs.
+
+    Another cutoff moves the end of sales of all coming slots. Currency and time zone are what prices and days of slots
+    were made in: with the first slot they are fixed. Raises ExperienceNotFound, ValidationFailed, TermsFixed (409).
+    """
+    if "time_zone" in changes:
+        _check_time_zone(changes["time_zone"])
+    async with database.transaction("change_experience") as tx:
+        sold = await catalogue.lock_experience(tx, experience_id)
         if sold is None:
             raise ExperienceNotFound
-        try:
-            sells_until = starts_at.astimezone(UTC) - timedelta(minutes=sold["cutoff_minutes"])
-        except OverflowError:
-            raise invalid_member("/starts_at", "out of range") from None
-        slot = {
-            "id": slot_id,
-            "experience_id": experience_id,
-            "starts_at": starts_at,
-            "ends_at": ends_at,
-            "sells_until": sells_until,
-            "capacity": capacity,
-        }
-        await catalogue.add_time_slot(tx, slot)
-    return slot_id
+        await _check_fixed(tx, sold, changes)
+        if changes:
+            await catalogue.change_experience(tx, experience_id, changes)
+        if changes.get("cutoff_minutes", sold["cutoff_minutes"]) != sold["cutoff_minutes"]:
+            await catalogue.move_end_of_sales(tx, experience_id, changes["cutoff_minutes"])
+        changed = await catalogue.experience(tx, experience_id)
+    if changed is None:
+        raise ExperienceNotFound
+    return changed
 
 
-async def change_time_slot(database: Database, slot_id: UUID, *, capacity: int | None, status: str | None) -> None:
-    """Change how many seats there are, or whether the slot sells. Raises CapacityBelowTaken (409)."""
-    async with database.transaction("change_time_slot") as tx:
-        slot = await catalogue.lock_time_slot(tx, slot_id)
-        if slot is None:
-            raise TimeSlotNotFound
-        if slot["status"] == SlotStatus.CANCELLED:
-            raise SlotClosed("A cancelled slot stays cancelled.")
-        if capacity is not None and capacity < slot["taken"]:
-            raise CapacityBelowTaken(taken=slot["taken"])
-        changes = {"capacity": capacity, "status": status}
-        wanted = {name: value for name, value in changes.items() if value is not None}
-        if wanted:
-            await catalogue.change_time_slot(tx, slot_id, wanted)
+async def _check_fixed(tx: Connection, sold: Row, changes: Mapping[str, Any]) -> None:
+    fixed = [name for name in ("currency", "time_zone") if changes.get(name, sold[name]) != sold[name]]
+    if fixed and await catalogue.has_slots(tx, sold["id"]):
+        raise TermsFixed(fixed=fixed)
+
+
+async def add_ticket_type(database: Database, experience_id: UUID, ticket: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a ticket type at the end of the list. Raises ExperienceNotFound, ValidationFailed, TicketCodeTaken (409)."""
+    async with database.transaction("add_ticket_type") as tx:
+        sold = await catalogue.lock_experience(tx, experience_id)
+        if sold is None:
+            raise ExperienceNotFound
+        _check_currency(sold, ticket)
+        known = await catalogue.tickets_of(tx, experience_id)
+        if any(other["code"] == ticket["code"] for other in known):
+            raise TicketCodeTaken
+        row = {name: ticket[name] for name in ("code", "title", "price_minor", "seats")}
+        row |= {"id": new_id(), "experience_id": experience_id, "position": len(known), "active": True}
+        await catalogue.add_ticket_type(tx, row)
+    return {**row, "currency": sold["currency"]}
+
+
+async def change_ticket_type(
+    database: Database, experience_id: UUID, ticket_type_id: UUID, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Change what a ticket costs from now on, its title, or whether it is sold. Raises TicketTypeNotFound."""
+    async with database.transaction("change_ticket_type") as tx:
+        sold = await catalogue.lock_experience(tx, experience_id)
+        if sold is None:
+            raise ExperienceNotFound
+        _check_currency(sold, changes)
+        values = {name: value for name, value in changes.items() if name != "currency"}
+        row = await catalogue.change_ticket_type(tx, experience_id, ticket_type_id, values)
+        if row is None:
+            raise TicketTypeNotFound
+    return {**row, "currency": sold["currency"]}
+
+
+def _check_currency(sold: Row, ticket: Mapping[str, Any]) -> None:
+    if ticket.get("currency", sold["currency"]) != sold["currency"]:
+        raise invalid_member("/price/currency", "prices are in the experience's currency")

@@ -172,16 +172,25 @@ class Holds:
 
     async def release(self, caller: Caller, hold_id: UUID) -> Booking:
         """Give a hold back, its seats at once; again changes nothing. Raises InvalidHoldStatus once converted."""
+        return await self._release(hold_id, ReleasedBy.GUEST, "given back", owner=caller.subject)
+
+    async def release_by_operator(self, hold_id: UUID, reason: str) -> Booking:
+        """Take any customer's hold back; unlike one that its guest gave back, the same key may renew it."""
+        return await self._release(hold_id, ReleasedBy.OPERATOR, f"operator: {reason}", owner=None)
+
+    async def _release(self, hold_id: UUID, by: ReleasedBy, reason: str, *, owner: str | None) -> Booking:
         async with self._database.transaction("release_hold") as tx:
-            booking = await reservations.lock_booking(tx, hold_id, caller=caller.subject)
+            booking = await reservations.lock_booking(tx, hold_id, caller=owner)
             if booking is None:
                 raise HoldNotFound
             if booking["status"] == BookingStatus.HELD:
-                by = ReleasedBy.GUEST
-                await reservations.move(tx, booking, BookingStatus.RELEASED, reason="given back", released_by=by)
+                await reservations.move(tx, booking, BookingStatus.RELEASED, reason=reason, released_by=by)
             elif booking["status"] not in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
                 raise InvalidHoldStatus(hold_status="converted")
-        return await self.read(caller, hold_id)
+            released = await reservations.booking(tx, hold_id, caller=owner)
+        if released is None:
+            raise HoldNotFound
+        return released
 
     async def extend(self, caller: Caller, hold_id: UUID, seconds: int | None) -> Booking:
         """Keep a hold for `seconds` more from now, at most twice and never beyond its longest lifetime."""

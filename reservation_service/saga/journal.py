@@ -77,6 +77,15 @@ class Journal:
             if (line.step, line.direction) == (step, direction):
                 yield line
 
+    def is_past_pivot(self, saga: Saga) -> bool:
+        """Tell whether the step after which there is only forward was ever started."""
+        pivots = {part.name for part in saga.parts if isinstance(part, RemoteStep) and part.pivot}
+        return any(line.step in pivots and line.direction == "do" for line in self.lines)
+
+    def came_too_late(self) -> bool:
+        """Tell whether taking back was tried when it could no longer be done."""
+        return any(line.event == Event.TOO_LATE for line in self.lines)
+
     def _may_have_happened(self, part: LocalStep | RemoteStep) -> bool:
         if isinstance(part, LocalStep):
             return Event.DONE in self._done_since_undone(part.name)

@@ -4,8 +4,6 @@ Everything here happens under the saga's row lock and the fence of its lease, so
 nothing when it wakes. Locks are taken in the order saga, booking, slot.
 """
 
-from collections.abc import Callable
-
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.flags import SAGA_ORCHESTRATION
 from reservation_service.saga.definition import (
@@ -19,43 +17,16 @@ from reservation_service.saga.definition import (
     RemoteStep,
     Report,
     Result,
-    Saga,
     Verdict,
 )
-from reservation_service.saga.journal import Journal
-from reservation_service.saga.patience import Patience
-from reservation_service.settings import ReservationSettings
-from reservation_service.states import SagaStatus
-from reservation_service.store import reservations, saga_log
-from reservation_service.store.reservations import Booking
-from reservation_service.store.saga_log import SagaRow
-from shared.database import Connection
+from reservation_service.saga.in_hand import SagaInHand
+from reservation_service.states import BookingStatus, SagaStatus
+from reservation_service.store import saga_log
 from shared.due_rows import backoff_s
 
 
-class Settling:
-    """A saga in hand, inside one transaction."""
-
-    def __init__(
-        self,
-        tx: Connection,
-        saga: Saga,
-        row: SagaRow,
-        booking: Booking,
-        journal: Journal,
-        settings: ReservationSettings,
-        uniform: Callable[[float, float], float],
-        moved: Callable[[str], None],
-    ) -> None:
-        self._tx = tx
-        self._saga = saga
-        self._row = row
-        self._booking = booking
-        self._journal = journal
-        self._settings = settings
-        self._uniform = uniform
-        self._moved = moved
-        self.status = SagaStatus(row["status"])
+class Settling(SagaInHand):
+    """What to do with a saga in hand: go on, go back, rest, or end."""
 
     async def settle(self, report: Report | None, *, by_itself: bool = False, guest_waits: bool = False) -> Call | None:
         """Go as far as our own database allows. Returns the call to make next, or None when the saga rests or ends.
@@ -85,12 +56,19 @@ class Settling:
         part = self._journal.next_forward(self._saga)
         told = isinstance(part, Pause) and part.verdict(self._booking) is Verdict.PASSED
         return (
-            self._row["flags"].get(SAGA_ORCHESTRATION, True) or overdue or told or self.status is SagaStatus.UNWINDING
+            self._row["flags"].get(SAGA_ORCHESTRATION, True)
+            or overdue
+            or told
+            or self.status is SagaStatus.UNWINDING
+            or self._is_called_off()
         )
 
     # forward
 
     async def _step_on(self, look: Look) -> tuple[bool, Call | None]:
+        if self._is_called_off():
+            await self._turn_back("asked")
+            return False, None
         match self._journal.next_forward(self._saga):
             case None:
                 await saga_log.end(self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.COMPLETED)
@@ -122,9 +100,15 @@ class Settling:
     def _may_begin(self, step: RemoteStep) -> bool:
         return self._patience.may_begin(maybe_sent=self._journal.maybe_sent(step))
 
-    @property
-    def _patience(self) -> Patience:
-        return Patience(self._booking, self._settings)
+    def _is_called_off(self) -> bool:
+        """Somebody asked for the end of this booking while the way back is still open.
+
+        Once the money is taken, or the payment could no longer be cancelled, the way leads forward: the booking becomes
+        final, and what was asked for is then a cancellation with a refund.
+        """
+        if self._booking["cancel_requested_at"] is None or self._booking["status"] != BookingStatus.PENDING:
+            return False
+        return not (self._captured() or self._journal.is_past_pivot(self._saga) or self._journal.came_too_late())
 
     async def _pause(self, pause: Pause, look: Look) -> tuple[bool, Call | None]:
         verdict = pause.verdict(self._booking)
@@ -210,8 +194,11 @@ class Settling:
         return result.event is not Event.STUCK
 
     def _may_turn_forward(self) -> bool:
-        """The money came before our cancel did: nobody asked for the cancel, and the seats are still there."""
-        return self._row["unwinding_because"] == "deadline" and bool(self._booking["seats_pinned"])
+        """The money came before our cancel did, and the seats are still there: the booking can become final.
+
+        If somebody asked for the cancel, a final booking is what can be cancelled with a refund.
+        """
+        return self._row["unwinding_because"] in {"deadline", "asked"} and bool(self._booking["seats_pinned"])
 
     async def _try_later(self, call: Call, result: Result) -> bool:
         """Nothing is decided: come back with growing pauses, within the bounds of deadline and attempts."""
@@ -266,36 +253,3 @@ class Settling:
         overdue = self._patience.grace_left_s < 0 and not stuck.pivot
         if isinstance(first, LocalStep) and overdue and self._booking["seats_pinned"] and not self._captured():
             await self._undo_here(first)
-
-    def _captured(self) -> bool:
-        return bool((self._booking["payment"] or {}).get("captured"))
-
-    # writing
-
-    async def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
-        await saga_log.append(self._tx, self._row, step, direction, event, detail=detail)
-        self._journal.add(step, direction, event)
-        await self._look_again()
-
-    async def _look_again(self) -> None:
-        booking = await reservations.lock_booking(self._tx, self._row["reservation_id"])
-        if booking is not None:
-            if booking["status"] != self._booking["status"]:
-                self._moved(booking["status"])
-            self._booking = booking
-
-    async def _become(self, status: SagaStatus, **values: str | int | None) -> None:
-        await saga_log.set_status(self._tx, self._row["id"], status, **values)
-        self.status = status
-        row = await saga_log.saga(self._tx, self._row["id"])
-        if row is not None:
-            self._row = row
-
-    async def _rest(self, due_in_s: float, status: SagaStatus) -> None:
-        await saga_log.rest(self._tx, self._row["id"], self._row["lease_epoch"], due_in_s=due_in_s, status=status)
-
-    async def _needs_attention(self, reason: str) -> None:
-        await booking_moves.ask_for_attention(self._tx, self._booking, reason)
-        await saga_log.end(
-            self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.NEEDS_ATTENTION, reason=reason
-        )

@@ -14,7 +14,7 @@ from reservation_service.store.tables import experiences, reservations, ticket_t
 _TICKETS = text(
     """
 SELECT coalesce(json_agg(json_build_object('id', id, 'code', code, 'title', title, 'price_minor', price_minor,
-                                           'seats', seats) ORDER BY position), '[]') AS tickets
+                                           'seats', seats, 'active', active) ORDER BY position), '[]') AS tickets
 FROM ticket_types WHERE experience_id = :experience_id
 """
 )
@@ -24,11 +24,25 @@ _OFFER = text(
     """
 SELECT slot.id AS time_slot_id, slot.status, slot.capacity, e.id AS experience_id, e.currency, e.max_party,
        e.hold_ttl_seconds, e.capture_method,
-       (SELECT json_agg(json_build_object('id', t.id, 'code', t.code, 'title', t.title, 'price_minor', t.price_minor,
-                                          'seats', t.seats) ORDER BY t.position)
-        FROM ticket_types AS t WHERE t.experience_id = e.id) AS tickets
+       (SELECT coalesce(json_agg(json_build_object('id', t.id, 'code', t.code, 'title', t.title,
+                                                   'price_minor', t.price_minor, 'seats', t.seats)
+                                 ORDER BY t.position), '[]')
+        FROM ticket_types AS t WHERE t.experience_id = e.id AND t.active) AS tickets
 FROM time_slots AS slot JOIN experiences AS e ON e.id = slot.experience_id
 WHERE slot.id = :time_slot_id
+"""
+)
+
+# Locked in the order of their ids, as everywhere.
+_MOVE_END_OF_SALES = text(
+    """
+WITH coming AS (
+    SELECT id FROM time_slots WHERE experience_id = :experience_id AND starts_at > clock_timestamp()
+    ORDER BY id FOR UPDATE
+)
+UPDATE time_slots AS slot
+SET sells_until = slot.starts_at - make_interval(mins => :cutoff_minutes), version = slot.version + 1
+FROM coming WHERE slot.id = coming.id
 """
 )
 
@@ -46,8 +60,60 @@ async def experience(connection: AsyncConnection, experience_id: UUID) -> dict[s
     row = found.mappings().one_or_none()
     if row is None:
         return None
-    tickets = (await connection.execute(_TICKETS, {"experience_id": experience_id})).scalar_one()
-    return {**row, "tickets": tickets}
+    return {**row, "tickets": await tickets_of(connection, experience_id)}
+
+
+async def tickets_of(connection: AsyncConnection, experience_id: UUID) -> Sequence[Mapping[str, Any]]:
+    """Return an experience's ticket types in their order, also those that are no longer sold."""
+    tickets: Sequence[Mapping[str, Any]] = (
+        await connection.execute(_TICKETS, {"experience_id": experience_id})
+    ).scalar_one()
+    return tickets
+
+
+async def lock_experience(tx: AsyncConnection, experience_id: UUID) -> RowMapping | None:
+    """Lock an experience for an operator's change, or None."""
+    found = await tx.execute(select(experiences).where(experiences.c.id == experience_id).with_for_update())
+    return found.mappings().one_or_none()
+
+
+async def share_experience(tx: AsyncConnection, experience_id: UUID) -> RowMapping | None:
+    """Read an experience so that its terms stay as they are until this transaction ends."""
+    found = await tx.execute(select(experiences).where(experiences.c.id == experience_id).with_for_update(read=True))
+    return found.mappings().one_or_none()
+
+
+async def change_experience(tx: AsyncConnection, experience_id: UUID, values: Mapping[str, Any]) -> None:
+    await tx.execute(update(experiences).where(experiences.c.id == experience_id).values(**values))
+
+
+async def has_slots(connection: AsyncConnection, experience_id: UUID) -> bool:
+    query = select(time_slots.c.id).where(time_slots.c.experience_id == experience_id).limit(1)
+    return (await connection.execute(query)).first() is not None
+
+
+async def move_end_of_sales(tx: AsyncConnection, experience_id: UUID, cutoff_minutes: int) -> None:
+    """Let all slots that have not started sell until so many minutes before their start."""
+    await tx.execute(_MOVE_END_OF_SALES, {"experience_id": experience_id, "cutoff_minutes": cutoff_minutes})
+
+
+async def add_ticket_type(tx: AsyncConnection, ticket: Mapping[str, Any]) -> None:
+    await tx.execute(insert(ticket_types).values(**ticket))
+
+
+async def change_ticket_type(
+    tx: AsyncConnection, experience_id: UUID, ticket_type_id: UUID, values: Mapping[str, Any]
+) -> RowMapping | None:
+    """Change a ticket type of this experience and return it, or None."""
+    its = (ticket_types.c.id == ticket_type_id) & (ticket_types.c.experience_id == experience_id)
+    if values:
+        await tx.execute(update(ticket_types).where(its).values(**values))
+    return (await tx.execute(select(ticket_types).where(its))).mappings().one_or_none()
+
+
+async def has_experience(connection: AsyncConnection, experience_id: UUID) -> bool:
+    found = await connection.execute(select(experiences.c.id).where(experiences.c.id == experience_id))
+    return found.first() is not None
 
 
 async def experience_page(connection: AsyncConnection, *, limit: int, after: UUID | None) -> Sequence[dict[str, Any]]:

@@ -84,12 +84,27 @@ def _is(booking_id: UUID, caller: str | None) -> ColumnElement[bool]:
 
 
 async def page(
-    connection: AsyncConnection, *, caller: str | None, statuses: Sequence[str], limit: int, after: UUID | None
+    connection: AsyncConnection,
+    *,
+    statuses: Sequence[str],
+    limit: int,
+    after: UUID | None,
+    caller: str | None = None,
+    time_slot_id: UUID | None = None,
+    email: str | None = None,
+    due: bool | None = None,
 ) -> Sequence[Booking]:
-    """Return bookings in these statuses, newest first."""
+    """Return bookings in these statuses, newest first; `due` asks for those whose hold has lapsed, or has not."""
     query = _bookings().where(reservations.c.status.in_(statuses)).order_by(reservations.c.id.desc()).limit(limit)
     if caller is not None:
         query = query.where(reservations.c.caller == caller)
+    if time_slot_id is not None:
+        query = query.where(reservations.c.time_slot_id == time_slot_id)
+    if email is not None:
+        query = query.where(text("lower(customer ->> 'email') = lower(:email)").bindparams(email=email))
+        query = query.where(reservations.c.customer.is_not(None))  # the index has no other rows
+    if due is not None:
+        query = query.where((reservations.c.expires_at <= func.clock_timestamp()).is_(due))
     if after is not None:
         query = query.where(reservations.c.id < after)
     rows: Sequence[Booking] = (await connection.execute(query)).mappings().all()

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from reservation_service.states import LIVE_SAGA, PINNED, BookingStatus, SagaStatus, SlotStatus
+from reservation_service.states import LIVE_SAGA, PINNED, BookingStatus, CancellationStatus, SagaStatus, SlotStatus
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
@@ -59,6 +59,7 @@ ticket_types = Table(
     Column("price_minor", BigInteger, nullable=False),
     Column("seats", Integer, nullable=False),
     Column("position", Integer, nullable=False),
+    Column("active", Boolean, nullable=False, server_default="true", comment="whether it is still sold"),
     UniqueConstraint("experience_id", "code", name="ticket_types_code"),
     CheckConstraint("price_minor >= 0", name="ticket_types_price"),
     CheckConstraint("seats >= 0", name="ticket_types_seats"),
@@ -120,6 +121,32 @@ discounts = Table(
     Index("discounts_for_all", "code", unique=True, postgresql_where=text("experience_id IS NULL")),
 )
 
+slot_changes = Table(
+    "slot_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("time_slot_id", Uuid, ForeignKey("time_slots.id"), nullable=False),
+    Column("changes", JSONB, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    created_at(),
+    Index("slot_changes_by_slot", "time_slot_id", "id"),
+)
+
+# One row per cancelled slot, written with its status: what is left to do falls due until nothing is.
+slot_cancellations = Table(
+    "slot_cancellations",
+    metadata,
+    Column("id", Uuid, ForeignKey("time_slots.id"), primary_key=True, comment="the slot's own id"),
+    Column("status", Text, nullable=False, server_default=CancellationStatus.RUNNING),
+    Column("held_released", Integer, nullable=False, server_default="0"),
+    created_at("started_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    *due_columns(),
+    CheckConstraint(is_one_of("status", CancellationStatus), name="slot_cancellations_status"),
+    Index("slot_cancellations_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
 reservations = Table(
     "reservations",
     metadata,
@@ -176,6 +203,13 @@ reservations = Table(
         "discount_id",
         "caller",
         postgresql_where=text("discount_id IS NOT NULL AND seats_pinned"),
+    ),
+    # Operators look for a guest by e-mail; the id gives the order.
+    Index(
+        "reservations_by_email",
+        text("lower(customer ->> 'email')"),
+        "id",
+        postgresql_where=text("customer IS NOT NULL"),
     ),
 )
 

@@ -39,6 +39,7 @@ _ASLEEP = {
     "saga_poll_seconds": 600.0,
     "saga_count_seconds": 600.0,
     "sweep_interval_seconds": 600.0,
+    "slot_cancellation_poll_seconds": 600.0,
     "flags_refresh_seconds": 600.0,
 }
 

@@ -196,3 +196,21 @@ async def test_answers_are_measured_by_route(http: httpx.AsyncClient, edge: Edge
 async def test_probes_pass_untouched(http: httpx.AsyncClient) -> None:
     """Probes are asked often: nothing is added to them."""
     assert "request-id" not in (await http.get("/livez")).headers
+
+
+async def test_an_open_stream_is_no_slow_answer() -> None:
+    """Server-sent events have answered when they begin: hours of listening do not stand in the latency."""
+    ticks = iter((0.0, 0.25, 0.25, 3600.0))
+    registry = CollectorRegistry()
+
+    async def stream_of_events(_scope: Any, _receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n"})
+
+    app = HttpEdge(stream_of_events, request_metric(registry), monotonic=lambda: next(ticks))
+    assert await exchange(app, [], []) == (200, b"data: 1\n\n")
+    [took] = [
+        sample.value for metric in registry.collect() for sample in metric.samples if sample.name.endswith("_sum")
+    ]
+    assert took < 1, took

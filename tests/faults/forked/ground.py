@@ -50,6 +50,7 @@ _RESERVATION: dict[str, Any] = {
     "saga_poll_seconds": 0.1,
     "saga_backoff_max_s": 0.2,
     "sweep_interval_seconds": 0.1,
+    "slot_cancellation_poll_seconds": 0.1,
     # Whoever makes the same call until its answer is right would soon be told to wait.
     **{name.lower(): int(value) for name, value in ROOM_FOR_CROWDS.items()},
 }

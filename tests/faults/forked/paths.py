@@ -10,6 +10,7 @@ from tests.faults.forked.stories import (
     Story,
     book,
     bury,
+    cancel_departure,
     discount,
     displace,
     end_as_failed,
@@ -116,6 +117,14 @@ _PATHS = (
     Path("displace", displace, 0, 0, home_of=("expire_slot",), flags=_NO_SWEEPER),
     Path("discount", discount, 0, 0, home_of=("discounted_hold", "expire_uses", "replace_hold"), flags=_NO_SWEEPER),
     Path("sweep", extend_and_sweep, 0, 0, home_of=("extend_hold", "sweep"), passes_max=5),
+    Path(
+        "cancel_departure",
+        cancel_departure,
+        0,
+        0,
+        home_of=("change_time_slot", "claim_slot_cancellations", "release_cancelled_holds", "ask_to_unwind"),
+        passes_max=1,
+    ),
     Path("operate", operate, 0, 0, home_of=("add_discount", "change_discount")),
 )
 PATHS = {path.name: path for path in _PATHS}

@@ -27,6 +27,7 @@ CONVERT = "book"
 # What runs by the clock passes its points as often as there is time, so only the first passes can be counted on.
 _BY_THE_CLOCK = (
     "claim_due_sagas",
+    "claim_slot_cancellations",
     "claim_events",
     "claim_news",
     "forget_answers",

@@ -256,6 +256,29 @@ async def _when_dead(town: Town, operator: Customer, event_id: str) -> str:
     return ours(await events())[0]
 
 
+async def cancel_departure(town: Town, case: Case) -> None:
+    """An operator cancels a slot with one hold and one booking that waits for its card: both come to their end.
+
+    Told again, the guests may find it cancelled.
+    """
+    for who in ("holder", "buyer"):
+        guest = town.customer(f"{who}-{case.name}")
+        held = await town.insist(
+            lambda guest=guest, who=who: guest.hold(case.offer, 1, key=f"{who}-{case.name}"),  # type: ignore[misc]
+            lambda answer: _created(answer) or _refused("SLOT_CLOSED")(answer),
+        )
+        if who == "buyer" and "id" in held:
+            await town.insist(
+                lambda guest=guest, hold_id=held["id"]: guest.convert(hold_id),  # type: ignore[misc]
+                lambda answer: _decided(answer) or _refused("SLOT_CLOSED")(answer),
+            )
+    operator = town.operator()
+    path = f"/admin/v1/time-slots/{case.offer.slot_id}"
+    change = {"status": "cancelled", "reason": "storm"}
+    await town.insist(lambda: operator.ask("PATCH", path, json=change), _done)
+    await town.insist(lambda: operator.ask("GET", f"{path}/cancellation"), _has(status="finished"))
+
+
 async def operate(town: Town, case: Case) -> None:
     """An operator puts something on sale, adds and changes a discount, and turns a flag at both services."""
     operator = town.operator()
@@ -279,6 +302,12 @@ async def operate(town: Town, case: Case) -> None:
     await town.insist(lambda: operator.ask("PATCH", f"/admin/v1/discounts/{codes[0]['id']}", json=limits), _done)
     change = {"capacity": 6, "reason": "a second boat"}
     await town.insist(lambda: operator.ask("PATCH", f"/admin/v1/time-slots/{added['id']}", json=change), _done)
+    ticket = {"code": "child", "title": "Child", "price": {"amount": 1, "currency": "EUR"}, "seats": 1}
+    path = f"/admin/v1/experiences/{sold['id']}"
+    child = await town.insist(lambda: operator.ask("POST", f"{path}/ticket-types", json=ticket), _created)
+    stop = {"active": False}
+    await town.insist(lambda: operator.ask("PATCH", f"{path}/ticket-types/{child['id']}", json=stop), _done)
+    await town.insist(lambda: operator.ask("PATCH", path, json={"cutoff_minutes": 60}), _done)
     flag = {"enabled": True, "percentage": 100, "reason": case.name}
     for door in (town.reservation, town.payment):
         flagging = town.operator(door)

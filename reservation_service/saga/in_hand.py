@@ -1,0 +1,74 @@
+"""A saga in hand: what one transaction knows of it, and how what becomes of it is written down."""
+
+from collections.abc import Callable
+
+from reservation_service.booking import reservations as booking_moves
+from reservation_service.saga.definition import Direction, Event, Saga
+from reservation_service.saga.journal import Journal
+from reservation_service.saga.patience import Patience
+from reservation_service.settings import ReservationSettings
+from reservation_service.states import SagaStatus
+from reservation_service.store import reservations, saga_log
+from reservation_service.store.reservations import Booking
+from reservation_service.store.saga_log import SagaRow
+from shared.database import Connection
+
+
+class SagaInHand:
+    """Its row, its booking and its journal, all under the saga's row lock and the fence of its lease."""
+
+    def __init__(
+        self,
+        tx: Connection,
+        saga: Saga,
+        row: SagaRow,
+        booking: Booking,
+        journal: Journal,
+        settings: ReservationSettings,
+        uniform: Callable[[float, float], float],
+        moved: Callable[[str], None],
+    ) -> None:
+        self._tx = tx
+        self._saga = saga
+        self._row = row
+        self._booking = booking
+        self._journal = journal
+        self._settings = settings
+        self._uniform = uniform
+        self._moved = moved
+        self.status = SagaStatus(row["status"])
+
+    @property
+    def _patience(self) -> Patience:
+        return Patience(self._booking, self._settings)
+
+    def _captured(self) -> bool:
+        return bool((self._booking["payment"] or {}).get("captured"))
+
+    async def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
+        await saga_log.append(self._tx, self._row, step, direction, event, detail=detail)
+        self._journal.add(step, direction, event)
+        await self._look_again()
+
+    async def _look_again(self) -> None:
+        booking = await reservations.lock_booking(self._tx, self._row["reservation_id"])
+        if booking is not None:
+            if booking["status"] != self._booking["status"]:
+                self._moved(booking["status"])
+            self._booking = booking
+
+    async def _become(self, status: SagaStatus, **values: str | int | None) -> None:
+        await saga_log.set_status(self._tx, self._row["id"], status, **values)
+        self.status = status
+        row = await saga_log.saga(self._tx, self._row["id"])
+        if row is not None:
+            self._row = row
+
+    async def _rest(self, due_in_s: float, status: SagaStatus) -> None:
+        await saga_log.rest(self._tx, self._row["id"], self._row["lease_epoch"], due_in_s=due_in_s, status=status)
+
+    async def _needs_attention(self, reason: str) -> None:
+        await booking_moves.ask_for_attention(self._tx, self._booking, reason)
+        await saga_log.end(
+            self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.NEEDS_ATTENTION, reason=reason
+        )
