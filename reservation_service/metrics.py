@@ -21,6 +21,9 @@ class Metrics(ProcessMetrics):
         self.holds_expired = Counter(
             "reservation_holds_expired", "How many holds did the sweeper tidy up?", registry=registry
         )
+        self._count_locks(registry)
+
+    def _count_locks(self, registry: CollectorRegistry) -> None:
         self.slot_lock_wait = Histogram(
             "reservation_slot_lock_wait_seconds",
             "How long does a group of holds wait for its slots' locks: acquired, contended (goes on without), unavailable?",

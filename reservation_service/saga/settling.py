@@ -194,11 +194,8 @@ class Settling(SagaInHand):
         return result.event is not Event.STUCK
 
     def _may_turn_forward(self) -> bool:
-        """The money came before our cancel did, and the seats are still there: the booking can become final.
-
-        If somebody asked for the cancel, a final booking is what can be cancelled with a refund.
-        """
-        return self._row["unwinding_because"] in {"deadline", "asked"} and bool(self._booking["seats_pinned"])
+        """The money came before our cancel did: nobody asked for the cancel, and the seats are still there."""
+        return self._row["unwinding_because"] == "deadline" and bool(self._booking["seats_pinned"])
 
     async def _try_later(self, call: Call, result: Result) -> bool:
         """Nothing is decided: come back with growing pauses, within the bounds of deadline and attempts."""
