@@ -33,7 +33,7 @@ from reservation_service.api.rate_limits import RateLimitDoor, RateLimits
 from reservation_service.background import jobs
 from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.catalogue import Offers
-from reservation_service.booking.group_admission import GroupAdmission
+from reservation_service.booking.group_admission import GroupAdmission, Patience
 from reservation_service.booking.holds import Holds
 from reservation_service.clients.fast_redis import FastRedis
 from reservation_service.clients.payments import PaymentsClient
@@ -143,7 +143,13 @@ def create_app(
     engine = Engine(database, saga, settings, metrics, clock)
     tokens = TokenVerifier(settings, settings.guest_token_secret.get_secret_value())
     redis = FastRedis(settings.redis_url, clock, budget_s=settings.redis_budget_ms / 1000)
-    group = GroupAdmission(database, clock, _locks(settings, redis, metrics, flags, clock))
+    group = GroupAdmission(
+        database,
+        clock,
+        _locks(settings, redis, metrics, flags, clock),
+        metrics,
+        Patience(settings.admission_queue_max, settings.admission_deadline_s, settings.admission_group_s),
+    )
     watch = SlotWatch(database, settings, metrics, clock)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
     desk = SagaDesk(database, saga, engine, metrics)
@@ -165,7 +171,7 @@ def create_app(
         database=database,
         flags=flags,
         metrics=metrics,
-        holds=Holds(database, settings, Offers(database, clock), group),
+        holds=Holds(database, settings, Offers(database, clock), group, metrics),
         watch=watch,
         engine=engine,
         saga_desk=desk,

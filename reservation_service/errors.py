@@ -71,7 +71,7 @@ class TooManyActiveHolds(Problem):
 
 
 class SlotBusy(Problem):
-    status, code, title = 503, "SLOT_BUSY", "Many people want this slot right now; nothing was done, ask again"
+    status, code, title = 503, "SLOT_BUSY", "This slot could not be had in time; make the same call again"
     retryable = True
 
 

@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.process_metrics import CALL_BUCKETS_S, ProcessMetrics
 
+_GROUP_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _LOCK_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 
 
@@ -21,7 +22,36 @@ class Metrics(ProcessMetrics):
         self.holds_expired = Counter(
             "reservation_holds_expired", "How many holds did the sweeper tidy up?", registry=registry
         )
+        self._count_groups(registry)
         self._count_locks(registry)
+
+    def _count_groups(self, registry: CollectorRegistry) -> None:
+        self.holds_displaced = Counter(
+            "reservation_holds_displaced",
+            "How many lapsed holds gave way to somebody who wanted their seats before the sweeper came?",
+            registry=registry,
+        )
+        self.admission_waiting = Gauge(
+            "reservation_admission_waiting", "How many callers wait to be admitted right now?", registry=registry
+        )
+        self.admission_wait = Histogram(
+            "reservation_admission_wait_seconds",
+            "How long does a caller wait for the statement that takes seats, the line before it included?",
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
+        )
+        self.admission_group_size = Histogram(
+            "reservation_admission_group_size",
+            "How many holds share one transaction?",
+            buckets=_GROUP_BUCKETS,
+            registry=registry,
+        )
+        self.admission_groups = Counter(
+            "reservation_admission_groups",
+            "How do groups end: written, blocked by a lock, or settled_alone after an error or a cut commit?",
+            ["outcome"],
+            registry=registry,
+        )
 
     def _count_locks(self, registry: CollectorRegistry) -> None:
         self.slot_lock_wait = Histogram(

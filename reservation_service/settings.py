@@ -49,6 +49,14 @@ class ReservationSettings(SharedSettings):
     saga_attempts_max: int = Field(50, ge=1, description="a step that failed this often in a row needs attention")
     saga_backoff_max_s: float = Field(30.0, gt=0, description="the longest wait between two tries of one step")
 
+    admission_queue_max: int = Field(
+        4000, ge=0, description="callers who may wait to be admitted in one process; the next one is told 503"
+    )
+    admission_deadline_s: float = Field(5.0, gt=0, description="how long one of them waits for an answer")
+    admission_group_s: float = Field(
+        2.0, gt=0, description="what writing one group may take; whoever has less time left does not join it"
+    )
+
     slot_lock_ttl_ms: int = Field(
         2000,
         ge=50,

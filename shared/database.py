@@ -20,6 +20,8 @@ from shared.problems import Weather
 _WEATHER_CLASSES = ("08", "53", "57", "58")
 _WEATHER_CODES = frozenset({"40001", "40P01", "55P03", "25P03", "25P04"})
 _UNIQUE_VIOLATION = "23505"
+_LOCK_TIMEOUT = "55P03"
+_GAVE_WAY = frozenset({"40001", "40P01"})
 
 # The names by which behaviours speak of the database, so that only `store/` speaks SQL.
 Connection = AsyncConnection
@@ -33,6 +35,14 @@ class Row(Protocol):
 
 class DatabaseAway(Weather):
     """The database, or a connection to it, could not be had in time."""
+
+
+class LockedOut(DatabaseAway):
+    """Somebody else kept a lock for longer than we wait for one; nothing of this transaction was kept."""
+
+
+class Overtaken(DatabaseAway):
+    """PostgreSQL ended this transaction in favour of another (deadlock, serialization); it may run again at once."""
 
 
 class Conflict(Exception):
@@ -56,6 +66,12 @@ def is_weather(error: BaseException) -> bool:
         code = sqlstate(error)
         return error.connection_invalidated or code.startswith(_WEATHER_CLASSES) or code in _WEATHER_CODES
     return isinstance(error, PoolTimeoutError | TimeoutError | OSError)
+
+
+def _weather(error: BaseException) -> DatabaseAway:
+    code = sqlstate(error) if isinstance(error, DBAPIError) else ""
+    kind = Overtaken if code in _GAVE_WAY else LockedOut if code == _LOCK_TIMEOUT else DatabaseAway
+    return kind(type(error).__name__)
 
 
 class Database:
@@ -142,7 +158,7 @@ class Database:
                 yield connection
         except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
             if is_weather(error):
-                raise DatabaseAway(type(error).__name__) from error
+                raise _weather(error) from error
             if isinstance(error, DBAPIError) and sqlstate(error) == _UNIQUE_VIOLATION:
                 raise Conflict from error
             raise

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,16 +20,18 @@ from reservation_service.errors import (
     TimeSlotNotFound,
     TooManyActiveHolds,
 )
+from reservation_service.metrics import Metrics
 from reservation_service.states import BookingStatus, ReleasedBy
 from reservation_service.store import discounts, reservations, slots
 from reservation_service.store.discounts import Discount
 from reservation_service.store.slots import NewHold
 from shared.crashpoints import external_call
-from shared.database import Conflict, Connection, Database, DatabaseAway, Row
+from shared.database import Conflict, Connection, Database, DatabaseAway, Overtaken, Row
 from shared.problems import IdempotencyKeyReused, Problem
 
 # The same key racing in two processes, or a slot whose expired holds had to go first: each costs one more round.
-_ROUNDS = 5
+_ROUNDS = 8
+_PAUSE_S = 0.02  # at most, before another round when somebody else is at work on what we want
 _SWEEP_BATCH = 100
 _DISCOUNT_LOCK_TIMEOUT_MS = 500  # nobody keeps a discount locked for long because one slot is blocked
 
@@ -44,8 +47,9 @@ class Swept:
 class SlotSweeps:
     """Gives back the lapsed holds of full slots on demand; callers who find the same slot full share one look at it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, metrics: Metrics) -> None:
         self._database = database
+        self._metrics = metrics
         self._looking: dict[UUID, asyncio.Task[Swept]] = {}
 
     async def sweep(self, time_slot_id: UUID) -> Swept:
@@ -60,7 +64,9 @@ class SlotSweeps:
     async def _look(self, time_slot_id: UUID) -> Swept:
         async with self._database.transaction("expire_slot") as tx:
             expired = await slots.expire_due(tx, batch=_SWEEP_BATCH, time_slot_id=time_slot_id)
-            return Swept(expired, await slots.free_seats(tx, time_slot_id))
+            available = await slots.free_seats(tx, time_slot_id)
+        self._metrics.holds_displaced.inc(expired)
+        return Swept(expired, available)
 
 
 Take = Callable[[NewHold], Awaitable[Row | None]]
@@ -120,25 +126,38 @@ async def admit(
 
 
 async def _ask(database: Database, new: NewHold, take: Take, sweeps: SlotSweeps, *, renew: bool) -> Admission:
-    """Run the statement until it has decided. Raises TurnedAway, and the refusals that are nobody's own doing."""
-    available, own = 0, 0
+    """Ask until something is decided. Raises TurnedAway, SlotBusy, and the refusals that are nobody's own doing."""
     for _ in range(_ROUNDS):
-        row = await take(new)
-        if row is None:
-            continue
-        decision, own = judge(row, new), row["active_holds"]
-        if decision is Decision.STALE and renew:
-            decision, renewed = await _renew(database, new, row["known_id"])
-            if renewed is not None:
-                return renewed
-        elif decision is not Decision.FULL:
-            return Admission(row["known_id"] or new.hold_id, _without_renewal(decision), row["expires_at"])
-        if decision is Decision.FULL:
-            swept = await sweeps.sweep(new.time_slot_id)
-            available = swept.available
-            if not swept.expired:
-                break
-    raise TurnedAway(SlotUnavailable(available=max(0, min(available, new.seats - 1))), own=own)
+        try:
+            admission = await _one_round(database, new, take, sweeps, renew=renew)
+        except Overtaken:
+            admission = None
+        if admission is not None:
+            return admission
+        await asyncio.sleep(random.uniform(0, _PAUSE_S))  # noqa: S311  spreads those who met each other
+    raise SlotBusy(retry_after_ms=1000)
+
+
+async def _one_round(
+    database: Database, new: NewHold, take: Take, sweeps: SlotSweeps, *, renew: bool
+) -> Admission | None:
+    """Ask once, and make room or renew if the answer says so; None when it is worth asking again."""
+    row = await take(new)
+    if row is None:
+        return None
+    decision = judge(row, new)
+    if decision is Decision.STALE and renew:
+        decision, renewed = await _renew(database, new, row["known_id"])
+        if renewed is not None:
+            return renewed
+    elif decision is not Decision.FULL:
+        return Admission(row["known_id"] or new.hold_id, _without_renewal(decision), row["expires_at"])
+    if decision is Decision.FULL:
+        swept = await sweeps.sweep(new.time_slot_id)
+        # Free seats that we did not free ourselves are those of lapsed holds which a sweeper has in hand just now.
+        if not swept.expired and swept.available < new.seats:
+            raise TurnedAway(SlotUnavailable(available=max(0, swept.available)), own=row["active_holds"])
+    return None
 
 
 def _without_renewal(decision: Decision) -> Decision:
@@ -213,10 +232,15 @@ async def check_uses(tx: Connection, new: NewHold, discount: Discount) -> None:
         raise TurnedAway(DiscountInvalid(reason=USED_UP), own=uses.mine)
 
 
-async def take_alone(database: Database, new: NewHold) -> Row | None:
-    """Run the statement in its own transaction; None when another process won the race for the same key."""
+async def take_alone(database: Database, new: NewHold, *, lock_wait_ms: int | None = None) -> Row | None:
+    """Run the statement in its own transaction; None when another process won the race for the same key.
+
+    Raises LockedOut when a lock was not to be had, in `lock_wait_ms` if that is said.
+    """
     try:
         async with database.transaction("create_hold") as tx:
+            if lock_wait_ms is not None:
+                await slots.wait_at_most(tx, lock_wait_ms)
             return await slots.take_seats(tx, new)
     except Conflict:
         return None

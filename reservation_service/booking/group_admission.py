@@ -1,57 +1,66 @@
 """Admits holds in groups: what arrives while one group is being written forms the next one. There is no timer.
 
 A caller who is alone waits for nobody; a thousand callers share a few commits. Each still gets its own answer, and
-what goes wrong for one (its key raced, its slot is locked by somebody) is settled for that one alone, in a slow lane.
+what goes wrong for one (its key raced, its slot is locked by somebody) is settled for that one alone, on the pool.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reservation_service.booking.admission import slots_locked, take_alone
+from reservation_service.booking.pool_lane import PoolLane
+from reservation_service.booking.waiting_line import Answer, Waiting, WaitingLine
 from reservation_service.clients.slot_lock import SlotLocks
 from reservation_service.errors import SlotBusy
+from reservation_service.metrics import Metrics
 from reservation_service.store.hold_lane import Blocked, HoldLane
 from reservation_service.store.slots import NewHold
 from shared.clock import Clock
 from shared.crashpoints import crashpoint
-from shared.database import Database, DatabaseAway, Row
+from shared.database import Database, DatabaseAway
 
-_BATCH_MAX = 256
-_QUEUE_MAX = 4000
-_DEADLINE_S = 5.0
-_SLOW_LANE_WIDTH = 3  # connections that blocked slots may wait on; the rest of the pool stays free
-
-Answer = Row | None
+_GROUP_MAX = 256
+# A lock that is met twice but that no slot shows is on something else (a key): whoever waits for it waits alone.
+_LOCK_REFUSALS_MAX = 2
 
 
-@dataclass
-class _Waiting:
-    """A caller in the queue."""
+@dataclass(frozen=True)
+class Patience:
+    """How many may wait and how long. A group that was begun has an answer within `group_s`, so nobody joins later."""
 
-    new: NewHold
-    answer: asyncio.Future[Answer]
-    until: float
-
-    @property
-    def is_gone(self) -> bool:
-        return self.answer.done()
+    queue_max: int = 4000
+    caller_s: float = 5.0
+    group_s: float = 2.0
 
 
 class GroupAdmission:
     """The queue and the lanes of one process."""
 
-    def __init__(self, database: Database, clock: Clock, locks: SlotLocks) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        locks: SlotLocks,
+        metrics: Metrics,
+        patience: Patience = Patience(),
+    ) -> None:
         self._database = database
         self._clock = clock
         self._locks = locks
+        self._metrics = metrics
+        self._patience = patience
         self._lane = HoldLane(database)
-        self._queue: list[_Waiting] = []
-        self._slow = asyncio.Semaphore(_SLOW_LANE_WIDTH)
+        self._line = WaitingLine()
+        self._pool_lane = PoolLane(database, clock, spawn=self._spawn, free_again=self._free_again)
         self._work: set[asyncio.Task[None]] = set()
         self._flushing = False
-        self.batches = 0
+        metrics.admission_waiting.set_function(self.waiting)
+
+    def waiting(self) -> int:
+        """Return how many callers are not in a group yet."""
+        return len(self._line) + len(self._pool_lane)
 
     async def take(self, new: NewHold) -> Answer:
         """Take the seats of one hold with whatever else is waiting; see `slots.take_seats` for the row.
@@ -59,19 +68,18 @@ class GroupAdmission:
         None when somebody else was faster with the same key. Raises SlotBusy (503) when the queue is full or the
         deadline passes: a caller that has gone is dropped before its turn.
         """
-        if len(self._queue) >= _QUEUE_MAX:
+        if self.waiting() >= self._patience.queue_max:
             raise SlotBusy(retry_after_ms=1000)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(new, loop.create_future(), self._clock.monotonic() + _DEADLINE_S)
-        self._queue.append(waiting)
-        if not self._flushing:
-            self._flushing = True
-            self._spawn(self._flush_all())
+        arrived = self._clock.monotonic()
+        waiting = Waiting(new, asyncio.get_running_loop().create_future(), arrived + self._patience.caller_s)
+        self._enqueue(waiting)
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                return await waiting.answer
+            async with asyncio.timeout(self._patience.caller_s):
+                return await waiting.outcome
         except TimeoutError as error:
             raise SlotBusy(retry_after_ms=1000) from error
+        finally:
+            self._metrics.admission_wait.observe(self._clock.monotonic() - arrived)
 
     async def take_single(self, new: NewHold) -> Answer:
         """Take the seats of one hold in a transaction of its own, behind the same lock; see `take` for the answer."""
@@ -84,77 +92,79 @@ class GroupAdmission:
             await asyncio.wait(self._work)
         await self._lane.close()
 
+    def _enqueue(self, waiting: Waiting) -> None:
+        if self._pool_lane.is_locked(waiting.new.time_slot_id):
+            self._pool_lane.park([waiting])
+        else:
+            self._line.append(waiting)
+            self._flush_soon()
+
+    def _free_again(self, group: Sequence[Waiting]) -> None:
+        self._line.put_back(group)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if len(self._line) and not self._flushing:
+            self._flushing = True
+            self._spawn(self._flush_all())
+
     async def _flush_all(self) -> None:
         try:
-            while batch := self._next_batch():
-                await self._flush(batch)
+            while len(self._line):
+                if group := self._next_group():
+                    await self._flush(group)
         finally:
-            # In the same step in which the queue was seen empty: nobody can be left waiting without a flush.
+            # In the same step in which the line was seen empty: nobody can be left waiting without a flush.
             self._flushing = False
-            if self._queue:
-                self._flushing = True
-                self._spawn(self._flush_all())
+            self._flush_soon()
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Return up to 256 callers who are still there, in the order of slots that every process keeps to."""
-        taken, self._queue = self._queue[:_BATCH_MAX], self._queue[_BATCH_MAX:]
-        now = self._clock.monotonic()
-        alive = [waiting for waiting in taken if not waiting.is_gone and waiting.until > now]
-        if taken and not alive and self._queue:
-            return self._next_batch()
-        return sorted(alive, key=lambda waiting: waiting.new.time_slot_id)
+    def _next_group(self) -> list[Waiting]:
+        """Return who goes next. Whoever might not hear of the outcome in time is refused now, and takes nothing."""
+        group = self._line.next_group(_GROUP_MAX)
+        latest = self._clock.monotonic() + self._patience.group_s
+        for waiting in group:
+            if waiting.until < latest:
+                waiting.refuse(SlotBusy(retry_after_ms=1000))
+        return [waiting for waiting in group if not waiting.is_gone]
 
-    async def _flush(self, batch: list[_Waiting]) -> None:
-        self.batches += 1
+    async def _flush(self, group: list[Waiting]) -> None:
+        self._metrics.admission_group_size.observe(len(group))
         # Whoever is answered in here goes on at once; only the next group waits until the locks are given back.
-        async with slots_locked(self._locks, list(dict.fromkeys(waiting.new.time_slot_id for waiting in batch))):
-            await self._write(batch)
+        async with slots_locked(self._locks, list(dict.fromkeys(waiting.new.time_slot_id for waiting in group))):
+            outcome = await self._write(group)
+        self._metrics.admission_groups.labels(outcome).inc()
 
-    async def _write(self, batch: list[_Waiting]) -> None:
+    async def _write(self, group: list[Waiting]) -> str:
         crashpoint("flush_holds.before")
         try:
-            rows = await self._lane.take([waiting.new for waiting in batch], timeout_s=_DEADLINE_S)
+            rows = await self._lane.take([waiting.new for waiting in group], timeout_s=self._patience.group_s)
         except Blocked:
-            await self._set_blocked_aside(batch)
-        except Exception:  # noqa: BLE001  one item spoils the batch: each is settled alone, and only its own error is its own
-            self._settle_alone(batch)
-        else:
-            crashpoint("flush_holds.after")
-            for waiting, row in zip(batch, rows, strict=True):
-                _answer(waiting, row)
+            await self._set_blocked_aside(group)
+            return "blocked"
+        except Exception:  # noqa: BLE001  one item spoils the group: each is settled alone, and only its own error is its own
+            self._pool_lane.settle(group)
+            return "settled_alone"
+        crashpoint("flush_holds.after")
+        for waiting, row in zip(group, rows, strict=True):
+            waiting.answer(row)
+        return "written"
 
-    async def _set_blocked_aside(self, batch: list[_Waiting]) -> None:
+    async def _set_blocked_aside(self, group: list[Waiting]) -> None:
         """Let those whose slot is locked wait elsewhere; the others go into the next group, first in line."""
         try:
-            slots = list({waiting.new.time_slot_id for waiting in batch})
-            locked = await self._lane.locked_slots(slots, timeout_s=_DEADLINE_S)
+            slots = list(dict.fromkeys(waiting.new.time_slot_id for waiting in group))
+            locked = await self._lane.locked_slots(slots, timeout_s=self._patience.group_s)
         except DatabaseAway:
-            self._settle_alone(batch)
+            self._pool_lane.settle(group)
             return
-        blocked = [waiting for waiting in batch if waiting.new.time_slot_id in locked]
-        self._settle_alone(blocked)
-        self._queue[:0] = [waiting for waiting in batch if waiting.new.time_slot_id not in locked]
+        free = [waiting for waiting in group if waiting.new.time_slot_id not in locked]
+        for waiting in free:
+            waiting.lock_refusals += 1
+        self._pool_lane.park([waiting for waiting in group if waiting.new.time_slot_id in locked])
+        self._pool_lane.settle([waiting for waiting in free if waiting.lock_refusals >= _LOCK_REFUSALS_MAX])
+        self._line.put_back([waiting for waiting in free if waiting.lock_refusals < _LOCK_REFUSALS_MAX])
 
-    def _settle_alone(self, batch: Sequence[_Waiting]) -> None:
-        for waiting in batch:
-            self._spawn(self._take_alone(waiting))
-
-    async def _take_alone(self, waiting: _Waiting) -> None:
-        """Run one hold on the pool. After a cut commit the statement finds its own hold, which settles the question."""
-        try:
-            async with self._slow:
-                if not waiting.is_gone:
-                    _answer(waiting, await take_alone(self._database, waiting.new))
-        except Exception as error:  # noqa: BLE001  it is the caller's, who is waiting for it
-            if not waiting.is_gone:
-                waiting.answer.set_exception(error)
-
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
-
-
-def _answer(waiting: _Waiting, row: Answer) -> None:
-    if not waiting.is_gone:
-        waiting.answer.set_result(row)

@@ -20,6 +20,7 @@ from reservation_service.errors import (
     TimeSlotNotFound,
 )
 from reservation_service.flags import GROUP_ADMISSION, REPLACE_OWN_HOLD, SMART_IDEMPOTENCY
+from reservation_service.metrics import Metrics
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import BookingStatus, ReleasedBy
 from reservation_service.store import reservations, slots
@@ -60,13 +61,18 @@ class Holds:
     """The behaviours of one process, with what they share."""
 
     def __init__(
-        self, database: Database, settings: ReservationSettings, offers: Offers, group: GroupAdmission
+        self,
+        database: Database,
+        settings: ReservationSettings,
+        offers: Offers,
+        group: GroupAdmission,
+        metrics: Metrics,
     ) -> None:
         self._database = database
         self._settings = settings
         self._offers = offers
         self._group = group
-        self._sweeps = SlotSweeps(database)
+        self._sweeps = SlotSweeps(database, metrics)
         self._slow_lane = SlowLane(database, abandoned_after_s=settings.abandoned_hold_seconds)
 
     async def create(self, flags: Snapshot, caller: Caller, request: HoldRequest) -> HoldAnswer:

@@ -56,7 +56,7 @@ class SlowLane:
             try:
                 return await self._take(new)
             except TurnedAway:
-                if not await self._expire_uses(new.discount_id):
+                if new.discount_id is None or not await self._expire_uses(new.discount_id):
                     raise
                 return await self._take(new)
 
@@ -84,10 +84,10 @@ class SlowLane:
         except Conflict:
             return None
 
-    async def _expire_uses(self, discount_id: UUID | None) -> int:
+    async def _expire_uses(self, discount_id: UUID) -> int:
         """Expire lapsed holds that have this discount, skipping those that somebody works on; return how many."""
         async with self._database.transaction("expire_uses") as tx:
-            return await slots.expire_due(tx, batch=_EXPIRE_BATCH, discount_id=discount_id)
+            return await slots.expire_uses(tx, batch=_EXPIRE_BATCH, discount_id=discount_id)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

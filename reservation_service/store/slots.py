@@ -85,24 +85,17 @@ HOLD_SQL = _HOLD.format(claim=_FIRST_CLAIM)
 _TAKE = text(HOLD_SQL)
 _TAKE_AGAIN = text(_HOLD.format(claim=_REPOINT))
 
-# Expired holds give their seats back. Rows first (skipping those that somebody works on), then slots in the order of
-# their ids: the same order as everywhere, so no two of these can wait for each other.
-_EXPIRE = text(
-    """
+# Expired holds give their seats back. A row that somebody works on is passed over, and by the sweeper also every row
+# whose slot is locked: it holds many slots at once, so it must never wait for one. Who wants one full slot waits for it.
+# The instant is asked for once, in a subquery, because PostgreSQL looks nothing up in an index by a volatile function.
+_EXPIRE = """
 WITH due AS (
-    SELECT id, time_slot_id, seats FROM reservations
-    WHERE status = 'held' AND expires_at <= clock_timestamp()
-      AND (CAST(:time_slot_id AS uuid) IS NULL OR time_slot_id = :time_slot_id)
-      AND (CAST(:discount_id AS uuid) IS NULL OR discount_id = :discount_id)
-    ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
+    {due}
 ), back AS (
     SELECT time_slot_id, sum(seats) AS seats FROM due GROUP BY time_slot_id
-), locked AS (
-    SELECT slot.id, back.seats FROM time_slots AS slot JOIN back ON back.time_slot_id = slot.id
-    ORDER BY slot.id FOR UPDATE OF slot
 ), given_back AS (
-    UPDATE time_slots AS slot SET taken = slot.taken - locked.seats, version = slot.version + 1
-    FROM locked WHERE slot.id = locked.id
+    UPDATE time_slots AS slot SET taken = slot.taken - back.seats, version = slot.version + 1
+    FROM back WHERE slot.id = back.time_slot_id
 ), expired AS (
     UPDATE reservations AS r SET status = 'expired', seats_pinned = false, version = r.version + 1
     FROM due WHERE r.id = due.id
@@ -112,6 +105,21 @@ WITH due AS (
 )
 SELECT count(*) FROM due
 """
+_DUE_ANYWHERE = """
+    SELECT r.id, r.time_slot_id, r.seats FROM reservations AS r JOIN time_slots AS slot ON slot.id = r.time_slot_id
+    WHERE r.status = 'held' AND r.expires_at <= (SELECT clock_timestamp()){only}
+    ORDER BY r.expires_at LIMIT :batch FOR NO KEY UPDATE OF slot SKIP LOCKED FOR UPDATE OF r SKIP LOCKED
+"""
+_EXPIRE_ANY = text(_EXPIRE.format(due=_DUE_ANYWHERE.format(only="")))
+_EXPIRE_OF_DISCOUNT = text(_EXPIRE.format(due=_DUE_ANYWHERE.format(only=" AND r.discount_id = :discount_id")))
+_EXPIRE_OF_SLOT = text(
+    _EXPIRE.format(
+        due="""
+    SELECT id, time_slot_id, seats FROM reservations
+    WHERE status = 'held' AND expires_at <= (SELECT clock_timestamp()) AND time_slot_id = :time_slot_id
+    ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
+"""
+    )
 )
 
 _WAIT_AT_MOST = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
@@ -161,12 +169,16 @@ async def wait_at_most(tx: AsyncConnection, lock_timeout_ms: int) -> None:
     await tx.execute(_WAIT_AT_MOST, {"lock_timeout": f"{lock_timeout_ms}ms"})
 
 
-async def expire_due(
-    tx: AsyncConnection, *, batch: int, time_slot_id: UUID | None = None, discount_id: UUID | None = None
-) -> int:
-    """Expire up to `batch` holds whose time is over (of one slot, with one discount, or any); return how many."""
-    which = {"batch": batch, "time_slot_id": time_slot_id, "discount_id": discount_id}
-    return int((await tx.execute(_EXPIRE, which)).scalar_one())
+async def expire_due(tx: AsyncConnection, *, batch: int, time_slot_id: UUID | None = None) -> int:
+    """Expire up to `batch` holds whose time is over (of one slot, or of all that are not locked); return how many."""
+    if time_slot_id is None:
+        return int((await tx.execute(_EXPIRE_ANY, {"batch": batch})).scalar_one())
+    return int((await tx.execute(_EXPIRE_OF_SLOT, {"batch": batch, "time_slot_id": time_slot_id})).scalar_one())
+
+
+async def expire_uses(tx: AsyncConnection, *, batch: int, discount_id: UUID) -> int:
+    """Expire up to `batch` holds that have this discount and whose time is over, on slots that are not locked."""
+    return int((await tx.execute(_EXPIRE_OF_DISCOUNT, {"batch": batch, "discount_id": discount_id})).scalar_one())
 
 
 async def give_back_seats(tx: AsyncConnection, time_slot_id: UUID, seats: int) -> None:

@@ -119,8 +119,8 @@ BUGS: tuple[Bug, ...] = (
         (
             Edit(
                 "reservation_service/store/slots.py",
-                "    WHERE status = 'held' AND expires_at <= clock_timestamp()\n      AND (CAST",
-                "    WHERE status IN ('held', 'pending') AND expires_at <= clock_timestamp()\n      AND (CAST",
+                "    WHERE r.status = 'held' AND r.expires_at",
+                "    WHERE r.status IN ('held', 'pending') AND r.expires_at",
             ),
         ),
         (_SEATS,),
