@@ -13,6 +13,7 @@ class Metrics(ProcessMetrics):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
+        self._watch_admission(registry)
         self.holds = Counter(
             "reservation_holds",
             "How do requests for a hold end?",
@@ -22,36 +23,7 @@ class Metrics(ProcessMetrics):
         self.holds_expired = Counter(
             "reservation_holds_expired", "How many holds did the sweeper tidy up?", registry=registry
         )
-        self._count_groups(registry)
         self._count_locks(registry)
-
-    def _count_groups(self, registry: CollectorRegistry) -> None:
-        self.holds_displaced = Counter(
-            "reservation_holds_displaced",
-            "How many lapsed holds gave way to somebody who wanted their seats before the sweeper came?",
-            registry=registry,
-        )
-        self.admission_waiting = Gauge(
-            "reservation_admission_waiting", "How many callers wait to be admitted right now?", registry=registry
-        )
-        self.admission_wait = Histogram(
-            "reservation_admission_wait_seconds",
-            "How long does a caller wait for the statement that takes seats, the line before it included?",
-            buckets=CALL_BUCKETS_S,
-            registry=registry,
-        )
-        self.admission_group_size = Histogram(
-            "reservation_admission_group_size",
-            "How many holds share one transaction?",
-            buckets=_GROUP_BUCKETS,
-            registry=registry,
-        )
-        self.admission_groups = Counter(
-            "reservation_admission_groups",
-            "How do groups end: written, blocked by a lock, or settled_alone after an error or a cut commit?",
-            ["outcome"],
-            registry=registry,
-        )
 
     def _count_locks(self, registry: CollectorRegistry) -> None:
         self.slot_lock_wait = Histogram(
@@ -118,4 +90,32 @@ class Metrics(ProcessMetrics):
         )
         self.stream_looks = Counter(
             "reservation_stream_looks", "How often was the database asked for changed slots?", registry=registry
+
+
+    def _watch_admission(self, registry: CollectorRegistry) -> None:
+        self.holds_displaced = Counter(
+            "reservation_holds_displaced",
+            "How many lapsed holds gave way to somebody who wanted their seats before the sweeper came?",
+            registry=registry,
+        )
+        self.admission_waiting = Gauge(
+            "reservation_admission_waiting", "How many callers wait to be admitted right now?", registry=registry
+        )
+        self.admission_wait = Histogram(
+            "reservation_admission_wait_seconds",
+            "How long does a caller wait for the statement that takes seats, the line before it included?",
+            buckets=CALL_BUCKETS_S,
+            registry=registry,
+        )
+        self.admission_group_size = Histogram(
+            "reservation_admission_group_size",
+            "How many holds share one transaction?",
+            buckets=_GROUP_BUCKETS,
+            registry=registry,
+        )
+        self.admission_groups = Counter(
+            "reservation_admission_groups",
+            "How do groups end: written, blocked by a lock, or settled_alone after an error or a cut commit?",
+            ["outcome"],
+            registry=registry,
         )

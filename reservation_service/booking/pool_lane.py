@@ -15,9 +15,10 @@ from reservation_service.booking.admission import take_alone
 from reservation_service.booking.waiting_line import Waiting
 from reservation_service.errors import SlotBusy
 from shared.clock import Clock
-from shared.database import Database, LockedOut
+from shared.database import Database, DatabaseAway, LockedOut, Overtaken
 
 _LOCK_WAIT_MS = 100  # for those whose slot is not known to be locked; as long as a group waits
+_PAUSES_S = (0.05, 0.2, 0.5)  # a cut wire is often there again at once
 _WIDTH = 2  # connections for each of the two kinds of wait; the rest of the pool stays free
 
 
@@ -63,10 +64,17 @@ class PoolLane:
             self._spawn(self._settle(waiting))
 
     async def _settle(self, waiting: Waiting) -> None:
-        try:
-            await self._take(waiting, self._settling, lock_wait_ms=_LOCK_WAIT_MS)
-        except LockedOut:
-            self.park([waiting])
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                await self._take(waiting, self._settling, lock_wait_ms=_LOCK_WAIT_MS)
+            except LockedOut:
+                self.park([waiting])
+            except DatabaseAway as error:
+                if pause_s is not None and not isinstance(error, Overtaken):  # who was overtaken starts from scratch
+                    await asyncio.sleep(pause_s)
+                    continue
+                waiting.refuse(error)
+            return
 
     async def _probe(self, slot_id: UUID) -> None:
         """Wait for the lock on behalf of the first in line, then of the next; free the line once it was had."""
@@ -77,14 +85,14 @@ class PoolLane:
                 try:
                     if await self._take(waiting, self._probing, lock_wait_ms=None):
                         break
-                except LockedOut as error:
+                except DatabaseAway as error:
                     waiting.refuse(error)
         finally:
             del self._parked[slot_id]
             self._free_again(line)
 
     async def _take(self, waiting: Waiting, turns: asyncio.Semaphore, *, lock_wait_ms: int | None) -> bool:
-        """Run one hold within what is left of its time; True when the statement ran. Raises LockedOut.
+        """Run one hold within what is left of its time; True when the statement ran. Raises DatabaseAway.
 
         Whoever's time is over is refused, and the transaction is broken off: nothing is taken for them afterwards.
         """
@@ -93,7 +101,7 @@ class PoolLane:
                 if waiting.is_gone:
                     return False
                 waiting.answer(await take_alone(self._database, waiting.new, lock_wait_ms=lock_wait_ms))
-        except LockedOut:
+        except DatabaseAway:
             raise
         except TimeoutError:
             waiting.refuse(SlotBusy(retry_after_ms=1000))

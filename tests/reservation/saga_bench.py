@@ -6,7 +6,7 @@ down is seen all the same.
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -139,6 +139,26 @@ class Bench:
             booking = await reservations.booking(tx, hold_id)
         assert booking is not None
         return Story(hold_id, slot_id, payment_id(booking))
+
+    async def copies(self, count: int) -> list[Story]:
+        """Put `count` equal free holds on one slot, by copying one: as many requests would take their time."""
+        story = await self.story(total_minor=0)
+        await self.sql(
+            "UPDATE time_slots SET capacity = :taken, taken = :taken WHERE id = :id",
+            taken=count * SEATS,
+            id=story.slot_id,
+        )
+        copied = await self.sql(
+            "INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency,"
+            " capture_method, expires_at, created_expires_at)"
+            " SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid,"  # ids look as ours do
+            " caller, time_slot_id, seats, items, price, total_minor, currency,"
+            " capture_method, expires_at, created_expires_at FROM reservations, generate_series(2, :count) WHERE id = :id"
+            " RETURNING id",
+            count=count,
+            id=story.hold_id,
+        )
+        return [story, *(replace(story, hold_id=row["id"]) for row in copied)]
 
     async def _slot(self) -> UUID:
         experience = {

@@ -1,50 +1,25 @@
-"""Seats come back exactly once: many sweepers, sweepers against converts, sweepers against new holds."""
+"""Seats come back exactly once: many sweepers, and sweepers against new holds."""
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from reservation_service.booking.expiry import release_expired
-from reservation_service.errors import HoldExpired
 from reservation_service.metrics import Metrics
 from reservation_service.store import reservations, slots
-from tests.figures import tell
 from tests.reservation.box_office import BoxOffice
-from tests.reservation.saga_bench import SEATS, Bench, Story
+from tests.reservation.saga_bench import Bench, Story
 from tests.scenarios import fired
 
-ROUNDS = 200
 HOLDS = 250
 SLOTS = 5
 SEED = 20_261_123
-ENDS = ("confirmed", "expired")
-
-
-async def copies(bench: Bench, count: int) -> list[Story]:
-    """Put `count` equal free holds on one slot, by copying one: as many requests would take their time."""
-    story = await bench.story(total_minor=0)
-    await bench.sql(
-        "UPDATE time_slots SET capacity = 1000, taken = :taken WHERE id = :id", taken=count * SEATS, id=story.slot_id
-    )
-    copied = await bench.sql(
-        "INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency,"
-        " capture_method, expires_at, created_expires_at)"
-        " SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid,"  # ids look as ours do
-        " caller, time_slot_id, seats, items, price, total_minor, currency,"
-        " capture_method, expires_at, created_expires_at FROM reservations, generate_series(2, :count) WHERE id = :id"
-        " RETURNING id",
-        count=count,
-        id=story.hold_id,
-    )
-    return [story, *(replace(story, hold_id=row["id"]) for row in copied)]
 
 
 async def lapsed(bench: Bench, count: int) -> Story:
     """Return one of so many holds of one slot whose time is over."""
-    story, *_ = await copies(bench, count)
+    story, *_ = await bench.copies(count)
     await bench.sql(
         "UPDATE reservations SET expires_at = clock_timestamp() - interval '1 s' WHERE time_slot_id = :id",
         id=story.slot_id,
@@ -109,36 +84,6 @@ async def test_a_hold_somebody_works_on_is_passed_over(bench: Bench) -> None:
     await bench.pass_deadline(pending)
     await bench.run_to_rest(pending, pays=False)
     fired("K08", 1)
-
-
-async def test_convert_against_sweeper(bench: Bench) -> None:
-    """T02, I3, I23: 200 duels over one hold each in the moment it runs out: exactly one winner, and both win some."""
-    dice, won = random.Random(SEED), Counter[str]()
-    stories = await copies(bench, ROUNDS)
-
-    async def convert(story: Story) -> str:
-        try:
-            return str((await bench.convert(story))["status"])
-        except HoldExpired:
-            return "expired"
-
-    for story in stories:
-        await bench.sql(
-            "UPDATE reservations SET expires_at = clock_timestamp() + make_interval(secs => :in_s) WHERE id = :id",
-            id=story.hold_id,
-            in_s=dice.uniform(-0.001, 0.008),
-        )
-        converted, _ = await asyncio.gather(convert(story), release_expired(bench.database, metrics_of(bench), batch=1))
-        won[converted] += 1
-    await asyncio.sleep(0.02)
-    await release_expired(bench.database, metrics_of(bench), batch=ROUNDS)
-    rows = await bench.sql("SELECT status FROM reservations WHERE time_slot_id = :id", id=stories[0].slot_id)
-    assert Counter(str(row["status"]) for row in rows) == won == Counter({end: won[end] for end in ENDS})
-    assert min(won[end] for end in ENDS) >= 10, won
-    assert await bench.taken(stories[0]) == won["confirmed"] * SEATS
-    tell(
-        f"duel convert against sweeper: rounds={ROUNDS} seed={SEED} converted={won['confirmed']} expired={won['expired']} both_or_neither=0"
-    )
 
 
 async def test_new_holds_against_sweepers(office: BoxOffice) -> None:
