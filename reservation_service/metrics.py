@@ -90,6 +90,7 @@ class Metrics(ProcessMetrics):
         )
         self.stream_looks = Counter(
             "reservation_stream_looks", "How often was the database asked for changed slots?", registry=registry
+        )
 
 
     def _watch_admission(self, registry: CollectorRegistry) -> None:

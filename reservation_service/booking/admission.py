@@ -11,6 +11,7 @@ from enum import Enum
 from uuid import UUID
 
 from reservation_service.booking.discounts import USED_UP, check_dates, uses_left
+from reservation_service.booking.one_flight import OneFlight
 from reservation_service.clients.slot_lock import SlotLocks
 from reservation_service.errors import (
     DiscountInvalid,
@@ -50,16 +51,11 @@ class SlotSweeps:
     def __init__(self, database: Database, metrics: Metrics) -> None:
         self._database = database
         self._metrics = metrics
-        self._looking: dict[UUID, asyncio.Task[Swept]] = {}
+        self._looks = OneFlight(self._look)
 
     async def sweep(self, time_slot_id: UUID) -> Swept:
         """Expire the due holds of one slot and count its free seats. Raises DatabaseAway."""
-        look = self._looking.get(time_slot_id)
-        if look is None:
-            look = asyncio.create_task(self._look(time_slot_id))
-            self._looking[time_slot_id] = look
-            look.add_done_callback(lambda _: self._looking.pop(time_slot_id, None))
-        return await asyncio.shield(look)
+        return await self._looks.answer(time_slot_id)
 
     async def _look(self, time_slot_id: UUID) -> Swept:
         async with self._database.transaction("expire_slot") as tx:

@@ -6,6 +6,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from reservation_service.booking.currencies import is_sellable, step_minor
+from reservation_service.booking.one_flight import OneFlight
 from reservation_service.errors import ExperienceNotFound, TermsFixed, TicketCodeTaken, TicketTypeNotFound
 from reservation_service.store import catalogue
 from shared.clock import Clock
@@ -28,11 +29,15 @@ class Offers:
         self._database = database
         self._clock = clock
         self._known: dict[UUID, tuple[float, dict[str, Any]]] = {}
+        self._asked = OneFlight(self._ask)
 
     async def of_slot(self, slot_id: UUID) -> dict[str, Any] | None:
         known = self._known.get(slot_id)
         if known is not None and known[0] > self._clock.monotonic():
             return known[1]
+        return await self._asked.answer(slot_id)
+
+    async def _ask(self, slot_id: UUID) -> dict[str, Any] | None:
         async with self._database.reading() as connection:
             row = await catalogue.offer(connection, slot_id)
         if row is None:

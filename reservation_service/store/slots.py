@@ -80,10 +80,10 @@ _REPOINT = """
     WHERE caller = :caller AND route = :route AND key = :key AND hold_id = CAST(:supersedes AS uuid)
       AND fingerprint = :fingerprint AND EXISTS (SELECT FROM seats)
 """
-HOLD_SQL = _HOLD.format(claim=_FIRST_CLAIM)
+HOLD_SQL = _HOLD.format(claim=_FIRST_CLAIM.strip())
 """The statement of a first hold, with `:name` parameters; `store.hold_lane` pipelines it."""
 _TAKE = text(HOLD_SQL)
-_TAKE_AGAIN = text(_HOLD.format(claim=_REPOINT))
+_TAKE_AGAIN = text(_HOLD.format(claim=_REPOINT.strip()))
 
 # Expired holds give their seats back. A row that somebody works on is passed over, and by the sweeper also every row
 # whose slot is locked: it holds many slots at once, so it must never wait for one. Who wants one full slot waits for it.
@@ -110,7 +110,9 @@ _DUE_ANYWHERE = """
     WHERE r.status = 'held' AND r.expires_at <= (SELECT clock_timestamp()){only}
     ORDER BY r.expires_at LIMIT :batch FOR NO KEY UPDATE OF slot SKIP LOCKED FOR UPDATE OF r SKIP LOCKED
 """
-_EXPIRE_ANY = text(_EXPIRE.format(due=_DUE_ANYWHERE.format(only="")))
+EXPIRE_SQL = _EXPIRE.format(due=_DUE_ANYWHERE.format(only="").strip())
+"""The sweeper's statement: at most `:batch` lapsed holds of slots that nobody has locked."""
+_EXPIRE_ANY = text(EXPIRE_SQL)
 _EXPIRE_OF_DISCOUNT = text(_EXPIRE.format(due=_DUE_ANYWHERE.format(only=" AND r.discount_id = :discount_id")))
 _EXPIRE_OF_SLOT = text(
     _EXPIRE.format(
@@ -118,7 +120,7 @@ _EXPIRE_OF_SLOT = text(
     SELECT id, time_slot_id, seats FROM reservations
     WHERE status = 'held' AND expires_at <= (SELECT clock_timestamp()) AND time_slot_id = :time_slot_id
     ORDER BY expires_at LIMIT :batch FOR UPDATE SKIP LOCKED
-"""
+""".strip()
     )
 )
 

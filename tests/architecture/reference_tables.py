@@ -33,6 +33,7 @@ from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import BookingStatus
+from reservation_service.store import slots
 from shared.flags import Flag
 from shared.problems import Problem
 from shared.settings import SharedSettings
@@ -161,6 +162,11 @@ def saga_table() -> str:
     return reservation_saga(acts).render_table()
 
 
+def statement(sql: str) -> str:
+    """Show a statement as it is sent, word for word."""
+    return f"```sql\n{sql.strip()}\n```\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "api.reservation": lambda: api_table(reservation_service.app.openapi_document()),
     "api.payment": lambda: api_table(payment_service.app.openapi_document()),
@@ -187,6 +193,8 @@ TABLES: dict[str, Callable[[], str]] = {
         (invariant.id, invariant.title) for invariant in payment_service.store.audit.INVARIANTS
     ),
     "crash-points": crash_points_table,
+    "sql.hold": lambda: statement(slots.HOLD_SQL),
+    "sql.expire": lambda: statement(slots.EXPIRE_SQL),
     "saga": saga_table,
     **failure_modes.tables(table),
 }

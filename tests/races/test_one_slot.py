@@ -1,32 +1,51 @@
 """Everybody wants the same departure at the same moment: exactly its seats are sold, and everybody gets an answer."""
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import eq
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
+from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
-from tests.answers import answered, refused
+from tests.answers import answered, eventually, refused
 from tests.builders import CUSTOMER, a_customer, a_hold, a_key, a_slot, free_seats
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import tell
 from tests.races.crowd import CLIENTS, RUSH_S, a_crowd
+from tests.scenarios import fired
 from tests.system import System
 
 CUSTOMERS = 1000
 CAPACITY = 100
+SEED = 20_261_123
 
 
 @pytest.fixture(scope="module")
 def doors(stack: Stack) -> Iterator[list[str]]:
-    """Two processes of reservation_service on one database: what decides between them can only be PostgreSQL."""
-    second = stack.add_replica("reservation")
-    yield [stack.url("reservation"), stack.url(second)]
-    stack.stop(second)
+    """Three processes of reservation_service on one database: what decides between them can only be PostgreSQL."""
+    others = [stack.add_replica("reservation") for _ in range(2)]
+    yield [stack.url("reservation"), *map(stack.url, others)]
+    for name in others:
+        stack.stop(name)
+
+
+async def deadlocks(postgres: Postgres) -> int:
+    """Return how often PostgreSQL had to end somebody's transaction because two waited for each other."""
+    connection = await asyncpg.connect(postgres.url("stack_reservation").replace("+asyncpg", ""))
+    try:
+        return int(
+            await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        )
+    finally:
+        await connection.close()
 
 
 def headers_for(system: System, key: str | None = None) -> dict[str, str]:
@@ -46,8 +65,10 @@ async def hold_until_answered(
     return answers
 
 
-async def test_a_thousand_customers_want_a_hundred_seats(system: System, doors: Sequence[str]) -> None:
-    """K01: exactly 100 x 201, everybody else 409 SLOT_UNAVAILABLE (after 503 SLOT_BUSY at most), nothing oversold."""
+async def test_a_thousand_customers_want_a_hundred_seats(
+    system: System, doors: Sequence[str], postgres: Postgres
+) -> None:
+    """K01, P03, I1: exactly 100 x 201, all others 409 SLOT_UNAVAILABLE (after 503 at most), no oversell, no deadlock."""
     slot = a_slot(system, capacity=CAPACITY)
     everybody = [headers_for(system) for _ in range(CUSTOMERS)]
     async with a_crowd(doors) as clients, asyncio.timeout(RUSH_S):
@@ -69,11 +90,43 @@ async def test_a_thousand_customers_want_a_hundred_seats(system: System, doors: 
     attempts = sum(map(len, told))
     taken = slot.capacity - free_seats(system, slot)
     tell(
-        f"attempts={attempts} winners={len(winners)} taken={taken} oversold={max(0, len(winners) - CAPACITY)} in {took_s:.2f} s"
+        f"processes={len(doors)} attempts={attempts} winners={len(winners)} taken={taken}"
+        f" oversold={max(0, len(winners) - CAPACITY)} deadlocks={await deadlocks(postgres)} in {took_s:.2f} s"
     )
     assert tally == {201: CAPACITY, 409: CUSTOMERS - CAPACITY}
     assert len(winners) == CAPACITY
     assert taken == CAPACITY
+    assert await deadlocks(postgres) == 0
+    fired("K01", tally[409])
+
+
+async def test_a_crowd_spread_over_many_slots(system: System, doors: Sequence[str], postgres: Postgres) -> None:
+    """K01, K08, K09, P03, I1: parties of all sizes on five slots, some holds lapse and are swept meanwhile: the rows add up."""
+    slots, dice = [a_slot(system, capacity=12) for _ in range(5)], random.Random(SEED)
+    wishes = [(dice.choice(slots), dice.choice([1, 1, 2, 3]), dice.choice([1, 600])) for _ in range(240)]
+    async with a_crowd(doors) as clients, asyncio.timeout(RUSH_S):
+        told = await asyncio.gather(
+            *(
+                hold_until_answered(
+                    clients[number % CLIENTS], slot.order(seats, ttl_seconds=ttl_s), headers_for(system)
+                )
+                for number, (slot, seats, ttl_s) in enumerate(wishes)
+            )
+        )
+    tally = Counter(answer.status_code for answers in told for answer in answers)
+    assert tally.keys() <= {201, 409, 503}, tally
+    kept = Counter[str]()
+    for answers, (slot, seats, ttl_s) in zip(told, wishes, strict=True):
+        if answers[-1].status_code == 201 and ttl_s > 1:
+            kept[slot.id] += seats
+    for slot in slots:
+        assert kept[slot.id] <= slot.capacity
+        left = slot.capacity - kept[slot.id]
+        eventually(partial(free_seats, system, slot), partial(eq, left), within_s=10)
+    tell(
+        f"five slots, processes={len(doors)}: attempts={sum(tally.values())} {dict(tally)} kept={sum(kept.values())} of 60"
+    )
+    assert await deadlocks(postgres) == 0
 
 
 async def test_a_hundred_calls_with_one_key_are_one_hold(system: System, doors: Sequence[str]) -> None:
