@@ -100,7 +100,9 @@ class Metrics(ProcessMetrics):
             registry=registry,
         )
         self.admission_waiting = Gauge(
-            "reservation_admission_waiting", "How many callers wait to be admitted right now?", registry=registry
+            "reservation_admission_waiting",
+            "How many callers wait to be admitted right now, in line, in a group or for a lock?",
+            registry=registry,
         )
         self.admission_wait = Histogram(
             "reservation_admission_wait_seconds",

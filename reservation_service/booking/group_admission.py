@@ -56,11 +56,8 @@ class GroupAdmission:
         self._pool_lane = PoolLane(database, clock, spawn=self._spawn, free_again=self._free_again)
         self._work: set[asyncio.Task[None]] = set()
         self._flushing = False
-        metrics.admission_waiting.set_function(self.waiting)
-
-    def waiting(self) -> int:
-        """Return how many callers are not in a group yet."""
-        return len(self._line) + len(self._pool_lane)
+        self._callers = 0
+        metrics.admission_waiting.set_function(lambda: self._callers)
 
     async def take(self, new: NewHold) -> Answer:
         """Take the seats of one hold with whatever else is waiting; see `slots.take_seats` for the row.
@@ -68,10 +65,11 @@ class GroupAdmission:
         None when somebody else was faster with the same key. Raises SlotBusy (503) when the queue is full or the
         deadline passes: a caller that has gone is dropped before its turn.
         """
-        if self.waiting() >= self._patience.queue_max:
+        if self._callers >= self._patience.queue_max:
             raise SlotBusy(retry_after_ms=1000)
         arrived = self._clock.monotonic()
         waiting = Waiting(new, asyncio.get_running_loop().create_future(), arrived + self._patience.caller_s)
+        self._callers += 1
         self._enqueue(waiting)
         try:
             async with asyncio.timeout(self._patience.caller_s):
@@ -79,6 +77,7 @@ class GroupAdmission:
         except TimeoutError as error:
             raise SlotBusy(retry_after_ms=1000) from error
         finally:
+            self._callers -= 1
             self._metrics.admission_wait.observe(self._clock.monotonic() - arrived)
 
     async def take_single(self, new: NewHold) -> Answer:

@@ -41,9 +41,6 @@ class PoolLane:
         self._settling = asyncio.Semaphore(_WIDTH)
         self._probing = asyncio.Semaphore(_WIDTH)
 
-    def __len__(self) -> int:
-        return sum(map(len, self._parked.values()))
-
     def is_locked(self, slot_id: UUID) -> bool:
         """Tell whether this slot was last seen locked by somebody; whoever comes for it may as well wait here."""
         return slot_id in self._parked

@@ -138,6 +138,25 @@ async def test_what_was_the_guests_choice_is_replayed(office: BoxOffice, how: st
     assert again.headers["idempotent-replayed"] == "true"
 
 
+async def test_a_key_does_not_grow_old(office: BoxOffice) -> None:
+    """V13, I21: a day and an hour later the key of a booking still replays it, and still refuses another body."""
+    offer, guest = await office.offer(), office.customer()
+    first = await guest.hold(offer, key="k")
+    hold_id = answered(first, 201)["id"]
+    await guest.convert(hold_id)
+    aged = await office.sql(
+        "UPDATE idempotency SET created_at = created_at - interval '25 hours' WHERE hold_id = :id RETURNING key",
+        id=hold_id,
+    )
+    await office.sweep()
+    again = await guest.hold(offer, key="k")
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    refused(await guest.hold(offer, 2, key="k"), 422, "IDEMPOTENCY_KEY_REUSED")
+    assert await office.free(offer) == 9
+    fired("V13", len(aged))
+
+
 async def test_without_smart_idempotency_an_expired_hold_replays(office: BoxOffice) -> None:
     """X14: flag off: the expired hold is shown as it was made, no new one appears, no seats are taken."""
     offer, guest = await office.offer(), office.customer()

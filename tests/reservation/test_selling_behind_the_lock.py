@@ -167,3 +167,16 @@ async def test_a_slot_is_sold_on_when_every_answer_is_lost(
         tell(f"R07: lock left behind={bool(left_behind)}, next hold after {(time.monotonic() - began) * 1e3:.0f} ms")
         fired("R07", proxy.fired)
         await other.assert_consistent()
+
+
+async def test_the_lock_of_a_dead_process_is_in_nobodys_way(reservation_database_url: str, url: str) -> None:
+    """C03, I2: who died between lock and commit leaves a lock behind; the next hold on that slot is made beside it."""
+    async with two_offices(reservation_database_url, url) as offices, raw(url) as redis:
+        offer = await offices[0].offer(capacity=2)
+        await redis.set(lock_of(UUID(offer.slot_id)), "the token of a process that is no more", px=30_000)
+        began = time.perf_counter()
+        assert (await offices[1].customer().hold(offer)).status_code == 201
+        took_s = time.perf_counter() - began
+        assert await redis.exists(lock_of(UUID(offer.slot_id))), "it was not waited for, nor broken"
+        assert took_s < 1
+        fired("C03", int(sample(offices[1], "reservation_slot_lock_wait_seconds_count", outcome="contended")))
