@@ -160,6 +160,8 @@ class GroupAdmission:
         for waiting in free:
             waiting.lock_refusals += 1
         self._pool_lane.park([waiting for waiting in group if waiting.new.time_slot_id in locked])
+        for slot_id in locked:
+            self._pool_lane.park(self._line.take_out(slot_id))
         self._pool_lane.settle([waiting for waiting in free if waiting.lock_refusals >= _LOCK_REFUSALS_MAX])
         self._line.put_back([waiting for waiting in free if waiting.lock_refusals < _LOCK_REFUSALS_MAX])
 

@@ -58,6 +58,12 @@ class WaitingLine:
             self._lines.move_to_end(waiting.new.time_slot_id, last=False)
         self._length += len(group)
 
+    def take_out(self, slot_id: UUID) -> Sequence[Waiting]:
+        """Take out everybody who waits for one slot, in order."""
+        line = self._lines.pop(slot_id, deque())
+        self._length -= len(line)
+        return line
+
     def next_group(self, size: int) -> list[Waiting]:
         """Take out up to `size` callers who are still there, in the order of slots that every process keeps to."""
         group: list[Waiting] = []

@@ -76,3 +76,14 @@ async def test_who_has_gone_has_no_turn() -> None:
     gone.outcome.cancel()
     assert numbers(line.next_group(1)) == [(1, 1)]
     assert len(line) == 0
+
+
+async def test_one_slot_leaves_the_line() -> None:
+    """K09: those of a slot that turns out to be locked are taken out, in order; the others stay where they were."""
+    line = WaitingLine()
+    for slot, number in ((1, 0), (2, 0), (1, 1)):
+        line.append(waiting(slot, number))
+    assert numbers(list(line.take_out(UUID(int=1)))) == [(1, 0), (1, 1)]
+    assert not line.take_out(UUID(int=7))
+    assert len(line) == 1
+    assert numbers(line.next_group(5)) == [(2, 0)]
