@@ -93,7 +93,7 @@ async def test_new_holds_against_sweepers(office: BoxOffice) -> None:
 
     async def guest() -> None:
         answer = await office.customer().hold(dice.choice(offers), dice.choice([1, 2, 3]))
-        assert answer.status_code in {201, 409}, answer.text
+        assert answer.status_code in {201, 409, 503}, answer.text  # 503: eight times somebody else was quicker
         if answer.status_code == 201:
             await office.let_expire(answer.json()["id"])
             lapsed_ids.append(answer.json()["id"])
