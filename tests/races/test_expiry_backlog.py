@@ -29,7 +29,9 @@ SLOWER_AT_MOST = 20
 LAPSE = """
 INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency, capture_method,
                           expires_at, created_expires_at)
-SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, 'gone-' || n, (CAST(:slots AS uuid[]))[1 + n % :count], 1, '[]', '{}', 0, 'EUR', 'manual',
+SELECT overlay(gen_random_uuid()::text placing '7' from 15)::uuid, 'gone-' || n, (CAST(:slots AS uuid[]))[1 + n % :count], 1, '[]',
+       '{"subtotal": {"amount": 0}, "discount": {"amount": 0}, "total": {"amount": 0}, "lines": [{"amount": {"amount": 0}}]}',
+       0, 'EUR', 'manual',
        clock_timestamp() - make_interval(secs => 1 + n % 7200), clock_timestamp()
 FROM generate_series(1, :size) AS n
 """
