@@ -92,7 +92,6 @@ class Metrics(ProcessMetrics):
             "reservation_stream_looks", "How often was the database asked for changed slots?", registry=registry
         )
 
-
     def _watch_admission(self, registry: CollectorRegistry) -> None:
         self.holds_displaced = Counter(
             "reservation_holds_displaced",

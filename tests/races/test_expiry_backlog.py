@@ -69,7 +69,7 @@ def sweeper(office: BoxOffice) -> Job:
     parts = office.parts
     (job,) = (
         job
-        for job in jobs(parts.settings, parts.database, parts.flags, parts.engine, parts.metrics)
+        for job in jobs(parts.settings, parts.database, parts.flags, parts.engine, parts.saga_desk, parts.metrics)
         if job.name == "sweep_expired_holds"
     )
     assert job.batch == BATCH
