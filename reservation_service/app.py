@@ -31,21 +31,12 @@ from reservation_service.api.client_address import ClientAddresses
 from reservation_service.api.dependencies import Parts
 from reservation_service.api.rate_limits import RateLimitDoor, RateLimits
 from reservation_service.background import jobs
-from reservation_service.booking.availability import SlotWatch
-from reservation_service.booking.catalogue import Offers
-from reservation_service.booking.group_admission import GroupAdmission, Patience
-from reservation_service.booking.holds import Holds
+from reservation_service.behaviours import Behaviours, Ground
 from reservation_service.clients.fast_redis import FastRedis
 from reservation_service.clients.payments import PaymentsClient
 from reservation_service.clients.rate_counter import RateCounter
-from reservation_service.clients.slot_lock import SlotLocks
-from reservation_service.flags import DISTRIBUTED_LOCK, FLAGS, RATE_LIMITING, SIGNED_INTERNAL_CALLS
+from reservation_service.flags import FLAGS, RATE_LIMITING, SIGNED_INTERNAL_CALLS
 from reservation_service.metrics import Metrics
-from reservation_service.saga.definition import Saga
-from reservation_service.saga.desk import SagaDesk
-from reservation_service.saga.engine import Engine
-from reservation_service.saga.reservation_saga import reservation_saga
-from reservation_service.saga.steps import Steps
 from reservation_service.settings import ReservationSettings
 from reservation_service.store import audit
 from reservation_service.store.tables import flag_overrides
@@ -88,14 +79,8 @@ _ROUTERS = (
 class _House:
     """What lives as long as the process, and in which order it is opened and closed."""
 
-    settings: ReservationSettings
-    database: Database
-    flags: Flags
+    work: Behaviours
     http: httpx.AsyncClient
-    engine: Engine
-    group: GroupAdmission
-    watch: SlotWatch
-    redis: FastRedis
     background: Background
     health: Health
     tracing: TracerProvider
@@ -103,19 +88,20 @@ class _House:
     @asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Start the background work; on the way out, let what runs come to rest and close everything."""
-        await self.flags.refresh(self.database)
+        work, ground = self.work, self.work.ground
+        await ground.flags.refresh(ground.database)
         self.background.start()
         _settle_heap()
         self.health.started = True
         yield
         self.health.draining = True
-        self.watch.close()
-        await self.background.stop(timeout_s=self.settings.shutdown_grace_s / 2)
-        await self.engine.drain(timeout_s=self.settings.shutdown_grace_s / 2)
-        await self.group.close()
-        await self.redis.close()
+        work.watch.close()
+        await self.background.stop(timeout_s=ground.settings.shutdown_grace_s / 2)
+        await work.engine.drain(timeout_s=ground.settings.shutdown_grace_s / 2)
+        await work.group.close()
+        await ground.redis.close()
         await self.http.aclose()
-        await self.database.close()
+        await ground.database.close()
         self.tracing.shutdown()
 
 
@@ -127,7 +113,6 @@ def create_app(
     environment: Mapping[str, str] | None = None,
 ) -> FastAPI:
     """Wire the service. `payments_transport` replaces the network to payment_service, `environment` that of flags."""
-    clock = clock or SystemClock()
     database = Database.connect(
         settings.reservation_database_url.get_secret_value(),
         application_name="reservation_service",
@@ -136,54 +121,72 @@ def create_app(
     )
     metrics = Metrics(CollectorRegistry())
     metrics.watch_pool(database)
-    flags = Flags(FLAGS, flag_overrides, environment)
     tracing = tracer_provider("reservation_service", settings)
     http = _payments_http(settings, payments_transport, tracing)
-    saga = _saga(settings, http, flags, clock)
-    engine = Engine(database, saga, settings, metrics, clock)
-    tokens = TokenVerifier(settings, settings.guest_token_secret.get_secret_value())
-    redis = FastRedis(settings.redis_url, clock, budget_s=settings.redis_budget_ms / 1000)
-    group = GroupAdmission(
-        database,
-        clock,
-        _locks(settings, redis, metrics, flags, clock),
-        metrics,
-        Patience(settings.admission_queue_max, settings.admission_deadline_s, settings.admission_group_s),
+    clock, flags = clock or SystemClock(), Flags(FLAGS, flag_overrides, environment)
+    ground = Ground(
+        settings=settings,
+        database=database,
+        clock=clock,
+        flags=flags,
+        metrics=metrics,
+        redis=FastRedis(settings.redis_url, clock, budget_s=settings.redis_budget_ms / 1000),
+        payments=PaymentsClient(http, _seal(settings, clock, flags), call_timeout_s=settings.internal_call_timeout_s),
     )
-    watch = SlotWatch(database, settings, metrics, clock)
+    work = Behaviours(ground)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
-    desk = SagaDesk(database, saga, engine, metrics)
-    background = Background(jobs(settings, database, flags, engine, desk, metrics), clock, metrics.ticked)
-    house = _House(settings, database, flags, http, engine, group, watch, redis, background, health, tracing)
+    house = _House(work, http, Background(jobs(work), clock, metrics.ticked), health, tracing)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry))
-    limits = RateLimits(settings, RateCounter(redis, metrics, clock), partial(flags.is_on, RATE_LIMITING), metrics)
-    addresses = ClientAddresses(settings.trusted_proxies)
-    routes = [route for router in _ROUTERS for route in router.routes]
-    app.add_middleware(RateLimitDoor, limits=limits, tokens=tokens, addresses=addresses, routes=routes)
+    app.state.parts = _parts(work)
+    app.state.when_leaving = (work.watch.close,)
+    _limit_rates(app, work)
     app.add_middleware(HttpEdge, metric=metrics.requests)
-    app.state.when_leaving = (watch.close,)
-    app.state.parts = Parts(
-        settings=settings,
-        database=database,
-        flags=flags,
-        metrics=metrics,
-        holds=Holds(database, settings, Offers(database, clock), group, metrics),
-        watch=watch,
-        engine=engine,
-        saga_desk=desk,
-        tokens=tokens,
-        internal=InternalDoor(
-            InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=clock),
-            bearer=settings.internal_bearer_secret,
-            signed_only=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
-        ),
-        clock=clock,
-    )
     return app
+
+
+def _parts(work: Behaviours) -> Parts:
+    ground, settings = work.ground, work.ground.settings
+    return Parts(
+        settings=settings,
+        database=ground.database,
+        flags=ground.flags,
+        metrics=ground.metrics,
+        holds=work.holds,
+        watch=work.watch,
+        engine=work.engine,
+        saga_desk=work.saga_desk,
+        tokens=TokenVerifier(settings, settings.guest_token_secret.get_secret_value()),
+        internal=InternalDoor(
+            InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=ground.clock),
+            bearer=settings.internal_bearer_secret,
+            signed_only=partial(ground.flags.is_on, SIGNED_INTERNAL_CALLS),
+        ),
+        clock=ground.clock,
+    )
+
+
+def _limit_rates(app: FastAPI, work: Behaviours) -> None:
+    ground = work.ground
+    counter = RateCounter(ground.redis, ground.metrics, ground.clock)
+    app.add_middleware(
+        RateLimitDoor,
+        limits=RateLimits(ground.settings, counter, partial(ground.flags.is_on, RATE_LIMITING), ground.metrics),
+        tokens=app.state.parts.tokens,
+        addresses=ClientAddresses(ground.settings.trusted_proxies),
+        routes=[route for router in _ROUTERS for route in router.routes],
+    )
+
+
+def _seal(settings: ReservationSettings, clock: Clock, flags: Flags) -> InternalSeal:
+    return InternalSeal(
+        InternalSigner(settings.internal_signing_keys, tag=TO_PAYMENT_SERVICE, clock=clock),
+        bearer=settings.internal_bearer_secret,
+        signed=partial(flags.is_on, SIGNED_INTERNAL_CALLS),
+    )
 
 
 def _payments_http(
@@ -198,21 +201,6 @@ def _payments_http(
     )
     HTTPXClientInstrumentor.instrument_client(http, tracer_provider=tracing)
     return http
-
-
-def _locks(settings: ReservationSettings, redis: FastRedis, metrics: Metrics, flags: Flags, clock: Clock) -> SlotLocks:
-    on = partial(flags.is_on, DISTRIBUTED_LOCK)
-    return SlotLocks(redis, metrics, clock, ttl_ms=settings.slot_lock_ttl_ms, enabled=on)
-
-
-def _saga(settings: ReservationSettings, http: httpx.AsyncClient, flags: Flags, clock: Clock) -> Saga:
-    seal = InternalSeal(
-        InternalSigner(settings.internal_signing_keys, tag=TO_PAYMENT_SERVICE, clock=clock),
-        bearer=settings.internal_bearer_secret,
-        signed=lambda: flags.is_on(SIGNED_INTERNAL_CALLS),
-    )
-    payments = PaymentsClient(http, seal, call_timeout_s=settings.internal_call_timeout_s)
-    return reservation_saga(Steps(payments, async_payment_max_s=settings.async_payment_max_seconds))
 
 
 def _settle_heap() -> None:

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from statistics import median
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
 from reservation_service.background import jobs
+from reservation_service.behaviours import Behaviours, Ground
 from shared.clock import SystemClock
 from shared.ticker import Job, Ticker
 from tests.answers import answered
@@ -66,12 +68,11 @@ async def leave_lapsed(office: BoxOffice, offers: list[Offer], size: int) -> Non
 
 def sweeper(office: BoxOffice) -> Job:
     """Return the line of `background.py` that this process would run."""
-    parts = office.parts
-    (job,) = (
-        job
-        for job in jobs(parts.settings, parts.database, parts.flags, parts.engine, parts.saga_desk, parts.metrics)
-        if job.name == "sweep_expired_holds"
+    parts, nobody = office.parts, cast(Any, None)  # the sweeper calls neither Redis nor payment_service
+    ground = Ground(
+        parts.settings, parts.database, parts.clock, parts.flags, parts.metrics, redis=nobody, payments=nobody
     )
+    (job,) = (job for job in jobs(Behaviours(ground)) if job.name == "sweep_expired_holds")
     assert job.batch == BATCH
     return job
 
