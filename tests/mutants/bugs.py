@@ -75,7 +75,11 @@ BUGS: tuple[Bug, ...] = (
                 '        sa.CheckConstraint("0 <= taken AND taken <= capacity", name="time_slots_never_oversold"),\n',
                 "",
             ),
-            Edit("reservation_service/store/slots.py", " AND taken + :seats <= capacity", ""),
+            Edit(
+                "reservation_service/store/slots.py",
+                "sells_until > clock_timestamp() AND taken + :seats <= capacity",
+                "sells_until > clock_timestamp()",
+            ),
         ),
         (_SEATS,),
     ),

@@ -63,6 +63,7 @@ async def test_a_flag_is_turned(till: Till) -> None:
         "webhook_inbox": True,
         "payment_retries": False,
         "circuit_breaker": True,
+        "reconciliation": True,
         "signed_internal_calls": True,
     }
     refused(await till.admin("PUT", "/flags/payment_retries", roles=["viewer"], json=body), 403, "FORBIDDEN")

@@ -73,7 +73,8 @@ async def test_a_hold_somebody_works_on_is_passed_over(bench: Bench) -> None:
     """T01, K08: a row that is locked is skipped, not waited for; what is pending is never swept."""
     locked, pending = await bench.story(), await bench.story()
     await bench.convert(pending)
-    await bench.sql("UPDATE reservations SET expires_at = clock_timestamp() - interval '1 s'")
+    over = "UPDATE reservations SET expires_at = clock_timestamp() - interval '1 s' WHERE id IN (:locked, :pending)"
+    await bench.sql(over, locked=locked.hold_id, pending=pending.hold_id)
     async with bench.database.transaction("test") as tx:
         await reservations.lock_booking(tx, locked.hold_id)
         swept = await asyncio.wait_for(release_expired(bench.database, metrics_of(bench), batch=100), 2)
