@@ -30,7 +30,7 @@ from tests.answers import seen
 from tests.faults.forked.ground import JWT_SECRET, KEYS, WEBHOOK_SECRET, Ground
 from tests.reservation.box_office import Customer
 
-_PATIENCE_S = 25.0
+_PATIENCE_S = 45.0
 _PAUSE_S = 0.03
 # What only the clock drives, and no guest's story needs, would die at random moments of every story.
 _QUIET = {"FLAG_RECONCILIATION": "off"}
