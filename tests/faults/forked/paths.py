@@ -65,7 +65,7 @@ _PATHS = (
         unwind,
         0,
         0,
-        home_of=("resume_saga", "intend_cancel", "plan_cancel", "cancel_payment_intent"),
+        home_of=("resume_saga", "ask_payment", "intend_cancel", "plan_cancel", "cancel_payment_intent"),
         again=("saga_progress", "claim_key", "settle_key", "record_outcome", "payment_signal"),
     ),
     Path("create_refused", end_as_failed, 0, 0, again=("saga_progress",), faults=(_status(_CREATE, 400),)),
