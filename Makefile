@@ -1,6 +1,7 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos redis-weather clean
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos redis-weather clean \
+	bench-failures bench-convert bench-confirm
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -36,6 +37,19 @@ chaos: ## 200 bookings while services die and webhooks misbehave (SEED=n repeats
 redis-weather: ## the suites that touch Redis while it is absent, killed, flushed, silent, paused (MODE=, SEED=, BUDGET=)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.redis_weather $(if $(MODE),--mode $(MODE)) $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
+
+bench-failures: ## payment failures on a bad day at Stripe, helpers off and on (SEED=, BUDGET=, GUESTS=, ARM="all on")
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.load.failures_bench $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) \
+		$(if $(GUESTS),--guests $(GUESTS)) $(if $(ARM),--arm "$(ARM)") $(if $(RATE),--rate $(RATE))
+
+bench-convert: ## how long guests wait for convert with Stripe at 200 ms (RATE=per second, SEED=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.load.convert_bench $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
+
+bench-confirm: ## from the authorised webhook to confirmed, 50 bookings paid a second (RATE=, SEED=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.load.confirm_bench $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
 
 lint: ## style, types and who may import whom
 	@$(BOOTSTRAP) --dev

@@ -2,11 +2,13 @@
 
 import os
 import random
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -17,9 +19,12 @@ from tests.system import System
 
 
 @contextmanager
-def running_system(*, stripe_ms: int) -> Iterator[System]:
-    """Start everything, durable as in production, on free ports and fresh databases; each call to Stripe takes so long."""
-    extra = {"reservation": ROOM_FOR_CROWDS}
+def running_system(*, stripe_ms: int, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[System]:
+    """Start everything, durable as in production, on free ports and fresh databases; each call to Stripe takes so long.
+
+    `settings` are for both services.
+    """
+    extra = {"reservation": ROOM_FOR_CROWDS, "all": settings}
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder) / "state", environ=clean_environment(), extra_env=extra)
         with stack, httpx.Client(timeout=30.0, trust_env=False) as http:
@@ -29,6 +34,14 @@ def running_system(*, stripe_ms: int) -> Iterator[System]:
                     yield system
             else:
                 yield system
+
+
+def commit() -> str:
+    """Return the commit that is measured, marked when the working tree differs from it."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, timeout=10
+    )
+    return found.stdout.strip() or "unknown"
 
 
 def poisson(rate_per_s: float, count: int, seed: int) -> list[float]:
