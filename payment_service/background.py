@@ -5,10 +5,12 @@ from functools import partial
 from payment_service.behaviours import Behaviours
 from payment_service.flags import RECONCILIATION
 from payment_service.nudges import BREAKERS, NEWS, WEBHOOKS
+from payment_service.payments.ledger import POST_BATCH
 from payment_service.store import dead_letters, idempotency, outbox, reconciliation, webhook_events
 from shared.ticker import Job
 
 _FORGET_BATCH = 500
+_POST_INTERVAL_S = 30.0
 
 
 def jobs(work: Behaviours) -> tuple[Job, ...]:
@@ -63,6 +65,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             work.reconciliation.ask_unsettled,
             enabled=partial(flags.is_on, RECONCILIATION),
         ),
+        Job("post_missing", _POST_INTERVAL_S, POST_BATCH, work.ledger_keeping.post_missing),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),

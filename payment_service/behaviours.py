@@ -13,6 +13,7 @@ from payment_service.nudges import Nudges
 from payment_service.payments.answers import Answers
 from payment_service.payments.asking import Asking
 from payment_service.payments.establishing import Establishing
+from payment_service.payments.ledger import LedgerKeeping
 from payment_service.payments.lifecycle import Lifecycle
 from payment_service.payments.notifying import Notifying, capped_backoff
 from payment_service.payments.reading import Reading
@@ -99,6 +100,10 @@ class Behaviours:
             budget_s=settings.gateway_budget_s,
             nudge=self.ground.nudges.news,
         )
+
+    @cached_property
+    def ledger_keeping(self) -> LedgerKeeping:
+        return LedgerKeeping(self.ground.database)
 
     @cached_property
     def refunding(self) -> Refunding:

@@ -82,6 +82,70 @@ REFUND_WITHOUT_EFFECT = frozenset({RefundStatus.FAILED, RefundStatus.CANCELED})
 """Refunds that took nothing from the payment, so that their amount may be refunded again."""
 
 
+class DisputeStatus(StrEnum):
+    """A dispute's state; an inquiry takes no money, an open one has taken it for now."""
+
+    INQUIRY = "inquiry"
+    INQUIRY_CLOSED = "inquiry_closed"
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+_DECIDED = frozenset({DisputeStatus.WON, DisputeStatus.LOST})
+DISPUTE_MOVES: dict[DisputeStatus, frozenset[DisputeStatus]] = {
+    DisputeStatus.INQUIRY: frozenset({DisputeStatus.INQUIRY_CLOSED, DisputeStatus.OPEN}) | _DECIDED,
+    DisputeStatus.INQUIRY_CLOSED: frozenset({DisputeStatus.OPEN}) | _DECIDED,
+    DisputeStatus.OPEN: _DECIDED,
+    DisputeStatus.WON: frozenset(),
+    DisputeStatus.LOST: frozenset(),
+}
+
+DISPUTE_HOLDS_MONEY = frozenset({DisputeStatus.OPEN, DisputeStatus.LOST})
+"""Disputes whose amount is not ours, for now or for good: it cannot be refunded as well."""
+
+
+class Account(StrEnum):
+    """Where the money of a payment can be, seen from us; `guest` is everything on the other side of the card."""
+
+    GUEST = "guest"
+    RESERVED = "reserved"
+    BALANCE = "balance"
+    REFUNDING = "refunding"
+    DISPUTED = "disputed"
+
+
+class Posting(StrEnum):
+    """What the ledger tells: each is one transaction of two entries."""
+
+    AUTHORIZED = "authorized"
+    VOIDED = "voided"
+    CAPTURED = "captured"
+    REFUND_REQUESTED = "refund_requested"
+    REFUND_SETTLED = "refund_settled"
+    REFUND_FAILED = "refund_failed"
+    REFUND_REVERSED = "refund_reversed"
+    DISPUTE_OPENED = "dispute_opened"
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
+
+
+POSTINGS: dict[Posting, tuple[Account, Account]] = {
+    Posting.AUTHORIZED: (Account.GUEST, Account.RESERVED),
+    Posting.VOIDED: (Account.RESERVED, Account.GUEST),
+    Posting.CAPTURED: (Account.RESERVED, Account.BALANCE),
+    Posting.REFUND_REQUESTED: (Account.BALANCE, Account.REFUNDING),
+    Posting.REFUND_SETTLED: (Account.REFUNDING, Account.GUEST),
+    Posting.REFUND_FAILED: (Account.REFUNDING, Account.BALANCE),
+    # The bank sent it back days after it was done.
+    Posting.REFUND_REVERSED: (Account.GUEST, Account.BALANCE),
+    Posting.DISPUTE_OPENED: (Account.BALANCE, Account.DISPUTED),
+    Posting.DISPUTE_WON: (Account.DISPUTED, Account.BALANCE),
+    Posting.DISPUTE_LOST: (Account.DISPUTED, Account.GUEST),
+}
+"""From which account to which: what leaves one arrives at the other, so every transaction sums to zero."""
+
+
 class BreakerName(StrEnum):
     """Which calls are cut off together: those that guests wait for, or those that nobody waits for."""
 

@@ -7,16 +7,16 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Strict
 
-from payment_service.states import BreakerName, BreakerState, EventStatus, RefundStatus, ReplayStatus
+from payment_service.states import BreakerName, BreakerState, EventStatus, ReplayStatus
 from shared.bodies import ShortText, StrictBody
 from shared.payment_contract import PaymentStatus
 
 
-class _View(BaseModel):
+class View(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-class PaymentRowView(_View):
+class PaymentRowView(View):
     """A payment with what guests do not see, and without what only the guest may have."""
 
     id: UUID
@@ -38,7 +38,7 @@ class PaymentRowView(_View):
     updated_at: datetime
 
 
-class WebhookEventView(_View):
+class WebhookEventView(View):
     """One of Stripe's events."""
 
     id: UUID
@@ -56,7 +56,7 @@ class WebhookEventView(_View):
     replayed_at: datetime | None = None
 
 
-class DeadGroupView(_View):
+class DeadGroupView(View):
     """Dead events of one kind: the same type, reason and class of error."""
 
     fingerprint: str
@@ -69,11 +69,11 @@ class DeadGroupView(_View):
     example_ids: list[UUID]
 
 
-class DeadGroupList(_View):
+class DeadGroupList(View):
     data: list[DeadGroupView]
 
 
-class ReplayView(_View):
+class ReplayView(View):
     """A replay of many events, and how far it has come. `skipped` ones had moved on before their turn."""
 
     id: UUID
@@ -99,7 +99,7 @@ class ReplayPlanView(ReplayView):
     sample: list[UUID]
 
 
-class TimelineLineView(_View):
+class TimelineLineView(View):
     """One thing that happened to a payment."""
 
     at: datetime
@@ -108,33 +108,8 @@ class TimelineLineView(_View):
     detail: str
 
 
-class TimelineView(_View):
+class TimelineView(View):
     data: list[TimelineLineView]
-
-
-class AuditRefundView(_View):
-    id: UUID
-    amount: int
-    status: RefundStatus
-    stripe_refund_id: str | None
-
-
-class AuditPaymentView(_View):
-    """A payment for the three-way audit; rows younger than a minute may still be on their way."""
-
-    id: UUID
-    reservation_id: UUID
-    generation: int
-    version: int
-    status: PaymentStatus
-    amount: int
-    currency: str
-    captured: int
-    refunded: int
-    stripe_payment_intent_id: str | None
-    updated_at: datetime
-    unchanged_s: float
-    refunds: list[AuditRefundView]
 
 
 class BreakerAction(StrEnum):
@@ -150,7 +125,7 @@ class TurnBreakerBody(StrictBody):
     reason: ShortText
 
 
-class BreakerView(_View):
+class BreakerView(View):
     """A breaker; `calls` and `failures` are those of the window of the process that answers."""
 
     name: BreakerName
@@ -164,5 +139,5 @@ class BreakerView(_View):
     forced_by: str | None
 
 
-class BreakerList(_View):
+class BreakerList(View):
     data: list[BreakerView]

@@ -11,7 +11,16 @@ from uuid import UUID
 import structlog
 
 from payment_service.gateway.results import IntentSeen, RefundSeen
-from payment_service.states import CAPTURED, LEGAL_MOVES, REFUND_MOVES, REFUND_WITHOUT_EFFECT, RefundStatus, class_of
+from payment_service.payments import ledger
+from payment_service.states import (
+    CAPTURED,
+    LEGAL_MOVES,
+    OPEN,
+    REFUND_MOVES,
+    REFUND_WITHOUT_EFFECT,
+    RefundStatus,
+    class_of,
+)
 from payment_service.store import outbox, payments
 from payment_service.store.payments import Payment, Refund
 from shared.database import Connection
@@ -27,8 +36,10 @@ REFUND_MISMATCH = "refund_mismatch"
 
 
 async def change(tx: Connection, payment: Payment, **values: Any) -> Payment:
-    """Change a payment and write the news of it, in one breath."""
+    """Change a payment, post what that means for its money, and write the news of it, in one breath."""
     changed = await payments.change(tx, payment.id, **values)
+    if not {payment.status, changed.status} <= OPEN | {PaymentStatus.CANCELED}:
+        await ledger.follow(tx, changed)
     event = PaymentEvent(
         payment_id=changed.id,
         reservation_id=changed.reservation_id,
@@ -153,6 +164,7 @@ async def sum_up_refunds(tx: Connection, payment: Payment) -> Payment:
     if status != payment.status and status not in LEGAL_MOVES[payment.status]:
         status = payment.status
     if (status, refunded) == (payment.status, payment.refunded):
+        await ledger.follow(tx, payment)  # a refund has moved, if not the sum of them
         return payment
     return await change(tx, payment, status=status, refunded=refunded)
 

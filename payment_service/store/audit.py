@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import func, select, text
 
-from payment_service.states import LEGAL_MOVES, REFUND_WITHOUT_EFFECT
+from payment_service.states import LEGAL_MOVES, REFUND_WITHOUT_EFFECT, Account
 from payment_service.store.tables import payments, refunds
+from shared.append_only import unprotected
 from shared.database import Connection
 from shared.invariants import Invariant
 
@@ -20,6 +21,8 @@ LEASE_AT_MOST_MINUTES = 10
 _VOID = ", ".join(f"'{status}'" for status in sorted(REFUND_WITHOUT_EFFECT))
 
 _LEGAL_MOVES = ", ".join(f"('{was}', '{now}')" for was, moves in LEGAL_MOVES.items() for now in moves)
+
+_PER_ACCOUNT = ", ".join(f"sum(amount) FILTER (WHERE account = '{account}') AS {account}" for account in Account)
 
 INVARIANTS = (
     Invariant(
@@ -41,6 +44,40 @@ INVARIANTS = (
         f"""SELECT p.id::text FROM payments p LEFT JOIN refunds r ON r.payment_id = p.id GROUP BY p.id
             HAVING coalesce(sum(r.amount) FILTER (WHERE r.status NOT IN ({_VOID})), 0) > p.captured
                 OR coalesce(sum(r.amount) FILTER (WHERE r.status = 'succeeded'), 0) <> p.refunded""",  # noqa: S608
+    ),
+    Invariant(
+        "ledger-sums-to-zero",
+        "Every transaction of the ledger has two entries of one currency, and they sum to zero",
+        """SELECT transaction_id::text FROM ledger_entries GROUP BY transaction_id
+           HAVING sum(amount) <> 0 OR count(*) <> 2 OR min(currency) <> max(currency)""",
+    ),
+    Invariant(
+        "ledger-balances",
+        "What the ledger says of each account of a payment is what the payment, its refunds and its disputes say",
+        f"""SELECT p.id::text FROM payments p
+            LEFT JOIN (SELECT payment_id, {_PER_ACCOUNT} FROM ledger_entries GROUP BY 1) l ON l.payment_id = p.id
+            LEFT JOIN (SELECT payment_id, sum(amount) FILTER (WHERE status IN ('requested', 'pending')) AS going
+                         FROM refunds GROUP BY 1) r ON r.payment_id = p.id
+            LEFT JOIN (SELECT payment_id, sum(amount) FILTER (WHERE status = 'open') AS held,
+                              sum(amount) FILTER (WHERE status = 'lost') AS lost
+                         FROM disputes GROUP BY 1) d ON d.payment_id = p.id
+            WHERE p.posted_version >= p.version AND (
+                  coalesce(l.reserved, 0) <> CASE p.status WHEN 'authorized' THEN p.amount ELSE 0 END
+               OR coalesce(l.refunding, 0) <> coalesce(r.going, 0)
+               OR coalesce(l.disputed, 0) <> coalesce(d.held, 0)
+               OR coalesce(l.balance, 0) <> p.captured - p.refunded - coalesce(r.going, 0)
+                                          - coalesce(d.held, 0) - coalesce(d.lost, 0))""",  # noqa: S608
+    ),
+    Invariant(
+        "ledger-not-behind",
+        "Whatever changed a payment, the ledger knows of it before long",
+        f"""SELECT id::text FROM payments WHERE posted_version < version
+            AND updated_at < clock_timestamp() - interval '{STUCK_AFTER_MINUTES} minutes'""",  # noqa: S608
+    ),
+    Invariant(
+        "history-is-kept",
+        "The database itself refuses to change or delete what is history",
+        unprotected("ledger_entries", "reconciliation_findings", "outbox", "payment_calls"),
     ),
     Invariant(
         "legal-moves",

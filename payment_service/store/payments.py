@@ -210,9 +210,24 @@ async def claim_unsettled(tx: Connection, *, limit: int, interval_s: float) -> l
     return [(_payment(row), row["asked"]) for row in claimed.mappings()]
 
 
+async def claim_unposted(tx: Connection, *, limit: int) -> list[Payment]:
+    """Lock payments that were changed without their ledger."""
+    found = await tx.execute(
+        select(*_PAYMENT_COLUMNS)
+        .where(payments.c.posted_version < payments.c.version)
+        .order_by(payments.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [_payment(row) for row in found.mappings()]
+
+
 async def change(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
-    """Change a locked payment; the next version, because somebody will be told."""
-    return await _write(tx, payment_id, version=payments.c.version + 1, updated_at=func.clock_timestamp(), **values)
+    """Change a locked payment; the next version, because somebody will be told. The caller has the ledger follow."""
+    following = payments.c.version + 1
+    return await _write(
+        tx, payment_id, version=following, posted_version=following, updated_at=func.clock_timestamp(), **values
+    )
 
 
 async def note(tx: Connection, payment_id: UUID, **values: Any) -> Payment:

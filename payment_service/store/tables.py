@@ -34,6 +34,8 @@ from payment_service.states import (
     ReplayItem,
     ReplayStatus,
 )
+from payment_service.store.ledger_tables import disputes_table, ledger_entries_table
+from shared.append_only import append_only
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
@@ -74,6 +76,7 @@ payments = Table(
     Column("question", BigInteger, nullable=False, server_default="0", comment="which answer is shown"),
     created_at(),
     _instant("updated_at", nullable=False),
+    Column("posted_version", Integer, nullable=False, server_default="0", comment="up to here the ledger knows it"),
     CheckConstraint(is_one_of("status", PaymentStatus), name="payments_status"),
     CheckConstraint("amount > 0 OR status = 'canceled'", name="payments_amount"),
     CheckConstraint("0 <= captured AND captured <= amount", name="payments_captured"),
@@ -86,6 +89,8 @@ payments = Table(
         text("coalesce(refreshed_at, created_at)"),
         postgresql_where=text(is_one_of("status", sorted(UNSETTLED))),
     ),
+    # What an older release changed: its money is posted after the fact.
+    Index("payments_unposted", "id", postgresql_where=text("posted_version < version")),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -268,4 +273,11 @@ breakers = Table(
     CheckConstraint(f"(state = '{BreakerState.OPEN}') = (rests_until IS NOT NULL)", name="breakers_rest"),
 )
 
+ledger_entries = ledger_entries_table(metadata)
+disputes = disputes_table(metadata)
 flag_overrides = flag_overrides_table(metadata)
+
+# History; what says how far a delivery or a call has come may change beside it.
+append_only(reconciliation_findings)
+append_only(outbox, columns=("payment_id", "version", "status", "event", "created_at"))
+append_only(payment_calls, columns=("payment_id", "step", "key_number"))

@@ -6,6 +6,7 @@ follows an index, so the cost grows with the rows; `docs/explanation/invariants.
 
 from reservation_service.states import CONVERTED, LEGAL_MOVES, PINNED, BookingStatus, ReleasedBy
 from reservation_service.store.slots import HOLD_ROUTE
+from shared.append_only import unprotected
 from shared.columns import is_one_of
 from shared.invariants import Invariant
 
@@ -83,6 +84,11 @@ INVARIANTS = (
         SELECT id FROM reservations WHERE status = 'confirmed' AND total_minor > 0 AND payment_mode = 'stripe'
           AND coalesce((payment ->> 'captured')::bigint, 0) < total_minor
         """,
+    ),
+    Invariant(
+        "I9",
+        "the database itself refuses to change or delete what is history",
+        unprotected("reservation_events", "saga_log", "slot_changes", "payment_signals"),
     ),
     Invariant(
         "I16",

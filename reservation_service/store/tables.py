@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from reservation_service.states import LIVE_SAGA, PINNED, BookingStatus, CancellationStatus, SagaStatus, SlotStatus
+from shared.append_only import append_only
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
@@ -288,3 +289,6 @@ payment_signals = Table(
 )
 
 flag_overrides = flag_overrides_table(metadata)
+
+for _history in (reservation_events, saga_log, slot_changes, payment_signals):
+    append_only(_history)

@@ -1,4 +1,4 @@
-"""The migrations and the tables tell the same story: columns, indexes, constraints and their exact wording."""
+"""The migrations and the tables tell the same story: columns, indexes, constraints, triggers and their exact wording."""
 
 import pytest
 from sqlalchemy import MetaData, text
@@ -20,12 +20,16 @@ SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = :schema
 UNION ALL
 SELECT c.relname || ' storage', array_to_string(c.reloptions, ',')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema AND c.reloptions IS NOT NULL
+UNION ALL
+SELECT t.tgname, pg_get_triggerdef(t.oid) || ' as ' || f.prosrc
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_proc f ON f.oid = t.tgfoid WHERE n.nspname = :schema AND NOT t.tgisinternal
 """
 )
 
 
 async def definitions(connection: AsyncConnection, schema: str) -> dict[str, str]:
-    """Return PostgreSQL's own wording of every constraint, index and storage option of a schema."""
+    """Return PostgreSQL's own wording of every constraint, index, trigger and storage option of a schema."""
     await connection.execute(text(f"SET search_path TO {schema}"))
     rows = (await connection.execute(_DEFINITIONS, {"schema": schema})).all()
     return {row.name: row.definition.replace(f" {schema}.", " ") for row in rows if "alembic_version" not in row.name}

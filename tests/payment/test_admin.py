@@ -10,7 +10,7 @@ from payment_service.store.audit import INVARIANTS
 from tests.answers import answered, refused
 from tests.payment.till import Till, open_till
 
-READS = ("/payments", "/webhook-events", "/breaker", "/invariants", "/audit-export", "/flags")
+READS = ("/payments", "/ledger", "/webhook-events", "/breaker", "/invariants", "/audit-export", "/flags")
 
 
 @pytest.mark.parametrize("path", READS)
@@ -104,7 +104,7 @@ async def test_a_living_till_violates_nothing(till: Till) -> None:
 PLANTED: dict[str, tuple[str, ...]] = {
     "payment-amounts": (
         "ALTER TABLE payments DROP CONSTRAINT payments_captured",
-        "UPDATE payments SET captured = amount + 1",
+        "UPDATE payments SET captured = amount + 1, posted_version = 0",
     ),
     "one-live-payment": (
         """INSERT INTO payments (id, reservation_id, generation, status, amount, currency, capture_method)
@@ -113,7 +113,17 @@ PLANTED: dict[str, tuple[str, ...]] = {
     "refund-sums": (
         """INSERT INTO refunds (id, payment_id, amount, reason, status)
            SELECT gen_random_uuid(), id, 4501, 'x', 'requested' FROM payments""",
+        "UPDATE payments SET posted_version = 0",
     ),
+    "ledger-sums-to-zero": (
+        """INSERT INTO ledger_entries (transaction_id, payment_id, posting, cause, account, amount, currency)
+           SELECT gen_random_uuid(), id, 'captured', 'x', 'guest', 1, 'EUR' FROM payments""",
+    ),
+    "ledger-balances": ("DELETE FROM ledger_entries WHERE posting = 'captured'",),
+    "ledger-not-behind": (
+        "UPDATE payments SET posted_version = 0, updated_at = clock_timestamp() - interval '1 hour'",
+    ),
+    "history-is-kept": ("ALTER TABLE ledger_entries DISABLE TRIGGER ledger_entries_append_only",),
     "legal-moves": ("UPDATE outbox SET status = 'canceled' WHERE version = 2",),
     "told-versions": ("DELETE FROM outbox WHERE version = 1",),
     "one-news-per-state": ("UPDATE outbox SET event = '{}'",),
@@ -143,8 +153,7 @@ async def test_the_audit_finds_a_planted_violation(
     async with open_till(payment_database_url, tmp_path, monkeypatch) as till:
         await till.captured()
         await till.deliver_all("payment_intent.created", "payment_intent.succeeded")
-        for statement in PLANTED[name]:
-            await till.sql(statement)
+        await till.forge(*PLANTED[name])
         audit: dict[str, Any] = answered(await till.admin("GET", "/invariants"))
     assert audit["ok"] is False
     (check,) = [check for check in audit["checks"] if check["violations"]]

@@ -81,7 +81,7 @@ async def test_a_burst_is_acknowledged_and_drains(
     """W18, I13, I14: 2,000 events about 100 payments: each taken in time, all processed, Stripe never over its limit."""
     changed = {"webhook_looks_per_s": LOOKS_PER_S}
     async with open_till(till_database_url, tmp_path, monkeypatch, **changed) as till:
-        await till.sql("TRUNCATE payments, payment_calls, refunds, outbox, webhook_events CASCADE")
+        await till.sweep()
         payments = [await till.created() for _ in range(PAYMENTS)]
         for payment in payments:
             await till.pay(payment)

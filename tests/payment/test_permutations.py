@@ -186,7 +186,7 @@ async def test_every_order_ends_alike(till: Till, late: bool, told: list[int]) -
     for name, moments in STORIES.items():
         tales = [Tale(moments, order) for order in permutations(range(len(moments)))]
         told[1] += len(tales)
-        await till.sql("TRUNCATE payments, payment_calls, refunds, outbox, webhook_events CASCADE")
+        await till.sweep()
         await tell_in_order(till, tales, late=late)
         found = await ends(till)
         assert set(found) == {ENDS[name]}, name

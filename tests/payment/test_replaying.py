@@ -23,7 +23,7 @@ async def slow_till(till_database_url: str, tmp_path: Path, monkeypatch: pytest.
     """A till whose replays send two events at a time and pause for no longer than a test waits."""
     changed = {"webhook_replay_batch_size": 2, "webhook_replay_poll_seconds": 0.001}
     async with open_till(till_database_url, tmp_path, monkeypatch, **changed) as till:
-        await till.sql("TRUNCATE payments, payment_calls, refunds, outbox, webhook_events, webhook_replays CASCADE")
+        await till.sweep()
         yield till
         assert await till.violated() == {}
 

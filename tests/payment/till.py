@@ -269,9 +269,16 @@ class Till:
             result = await tx.execute(text(statement), values)
             return result.mappings().all() if result.returns_rows else ()
 
+    async def forge(self, *statements: str, **values: Any) -> None:
+        """Run statements that history refuses: its triggers are asleep, and so are foreign keys."""
+        async with self.parts.database.transaction("forge") as tx:
+            await tx.execute(text("SET LOCAL session_replication_role = replica"))
+            for statement in statements:
+                await tx.execute(text(statement), values)
+
     async def sweep(self) -> None:
         """Empty every table."""
-        await self.sql(f"TRUNCATE {', '.join(table.name for table in metadata.sorted_tables)}")
+        await self.forge(f"TRUNCATE {', '.join(table.name for table in metadata.sorted_tables)}")
 
     async def make_all_due(self) -> None:
         """Let every wait be over, as if time had passed."""

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from reservation_service.store.audit import INVARIANTS
 from shared.invariants import check_all
@@ -43,6 +44,7 @@ PLANTED: dict[str, tuple[str, ...]] = {
     "I6 confirmed and not paid": (
         "UPDATE reservations SET payment = jsonb_set(payment, '{captured}', '0') WHERE id = :confirmed",
     ),
+    "I9 a journal that can be changed": ("ALTER TABLE saga_log DISABLE TRIGGER saga_log_append_only",),
     "I16 a live saga that never falls due": ("UPDATE sagas SET due_at = NULL WHERE reservation_id = :pending",),
     "I17 nobody says why": (
         "UPDATE sagas SET status = 'needs_attention', reason = NULL WHERE reservation_id = :confirmed",
@@ -130,6 +132,7 @@ class LivedIn:
         """Do it in a transaction that never commits, and give what the audit says inside it."""
         connection = await self.office.parts.database.lend()
         try:
+            await connection.execute(text("SET LOCAL session_replication_role = replica"))  # history does not refuse
             for statement in statements:
                 named = {kind: booking for kind, booking in self.bookings.items() if f":{kind}" in statement}
                 changed = await connection.execute(text(statement), named)
@@ -183,3 +186,12 @@ async def test_operators_are_told(lived_in: LivedIn) -> None:
     told = answered(await lived_in.office.operator().ask("GET", "/admin/v1/invariants"))
     assert told["ok"] is True
     assert [check["id"] for check in told["checks"]] == [invariant.id for invariant in INVARIANTS]
+
+
+@pytest.mark.parametrize("table", ["reservation_events", "saga_log", "slot_changes", "payment_signals"])
+@pytest.mark.parametrize("how", ["UPDATE {} SET created_at = now()", "DELETE FROM {}", "TRUNCATE {}"])
+async def test_history_cannot_be_changed(lived_in: LivedIn, table: str, how: str) -> None:
+    """I9: whoever owns the tables: changing, deleting and emptying are refused by the database."""
+    statement = how.format(table).replace("created_at", "at" if table == "saga_log" else "created_at")
+    with pytest.raises(IntegrityError, match="is history"):
+        await lived_in.office.sql(statement)

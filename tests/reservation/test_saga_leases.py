@@ -137,7 +137,7 @@ async def test_a_step_of_a_newer_release_is_left_to_it(bench: Bench) -> None:
     assert len(bench.payments.calls) == calls
     row = await bench.the_saga(story)
     assert (row["lease_until"], row["due_at"] is not None) == (None, True)
-    await bench.sql("DELETE FROM saga_log WHERE step = 'send_flowers'")
+    await bench.forge("DELETE FROM saga_log WHERE step = 'send_flowers'")
     await bench.run_to_rest(story, pays=False)
 
 

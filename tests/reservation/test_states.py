@@ -82,12 +82,12 @@ async def in_status(bench: Bench, status: BookingStatus) -> Story:
 
 async def forget(bench: Bench, story: Story) -> None:
     """Remove a booking that was made by hand, so that the audit judges only what the code did."""
-    for statement in (
+    await bench.forge(
         "DELETE FROM reservation_events WHERE reservation_id = :id",
         "DELETE FROM idempotency WHERE hold_id = :id",
         "DELETE FROM reservations WHERE id = :id",
-    ):
-        await bench.sql(statement, id=story.hold_id)
+        id=story.hold_id,
+    )
     await bench.sql("UPDATE time_slots SET taken = 0 WHERE id = :id", id=story.slot_id)
     await bench.sql("DELETE FROM observed_moves WHERE row_id = :id", id=story.hold_id)
 

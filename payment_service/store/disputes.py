@@ -1,0 +1,51 @@
+"""Rows of disputes, as Stripe showed them last."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from payment_service.states import DisputeStatus
+from payment_service.store.tables import disputes
+from shared.database import Connection
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """One row of `disputes`; the amount in minor units of the payment's currency."""
+
+    id: UUID
+    payment_id: UUID
+    stripe_dispute_id: str
+    amount: int
+    status: DisputeStatus
+    reason: str
+    question: int
+    created_at: datetime
+
+
+_COLUMNS = tuple(disputes.c[field.name] for field in fields(Dispute))
+
+
+async def of_payment(connection: Connection, payment_id: UUID) -> list[Dispute]:
+    """Return the disputes of a payment, oldest first."""
+    return await of_payments(connection, [payment_id])
+
+
+async def of_payments(connection: Connection, payment_ids: Sequence[UUID]) -> list[Dispute]:
+    found = await connection.execute(
+        select(*_COLUMNS).where(disputes.c.payment_id.in_(payment_ids)).order_by(disputes.c.created_at, disputes.c.id)
+    )
+    return [Dispute(**{**row, "status": DisputeStatus(row["status"])}) for row in found.mappings()]
+
+
+async def write(tx: Connection, dispute_id: UUID, **values: Any) -> None:
+    """Write a dispute down as it is now, new or known."""
+    changed = {"status": values["status"], "question": values["question"], "updated_at": func.clock_timestamp()}
+    await tx.execute(
+        insert(disputes).values(id=dispute_id, **values).on_conflict_do_update(index_elements=["id"], set_=changed)
+    )

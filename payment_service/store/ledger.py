@@ -1,0 +1,86 @@
+"""Rows of the ledger: written once, read by payment or in sum, and never touched again."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from payment_service.states import POSTINGS, Account, Posting
+from payment_service.store.payments import Payment
+from payment_service.store.tables import ledger_entries as entries
+from shared.database import Connection
+from shared.identifiers import derived_id
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that happened to the money of a payment; `cause` names the refund or dispute, if there is one."""
+
+    posting: Posting
+    amount: int
+    cause: str = ""
+
+    @property
+    def name(self) -> tuple[Posting, str]:
+        """Return what is posted at most once per payment."""
+        return self.posting, self.cause
+
+
+async def posted(connection: Connection, payment_id: UUID) -> frozenset[tuple[Posting, str]]:
+    """Return the names of all facts that the ledger knows of a payment."""
+    found = await connection.execute(
+        select(entries.c.posting, entries.c.cause).where(entries.c.payment_id == payment_id).distinct()
+    )
+    return frozenset((Posting(row.posting), row.cause) for row in found)
+
+
+async def post(tx: Connection, payment: Payment, facts: Iterable[Fact]) -> None:
+    """Write facts down, two entries each; the caller has locked the payment and knows that they are new."""
+    rows = [row for fact in facts for row in _entries(payment, fact)]
+    if rows:
+        await tx.execute(
+            insert(entries).values(rows).on_conflict_do_nothing(index_elements=["transaction_id", "account"])
+        )
+
+
+def _entries(payment: Payment, fact: Fact) -> list[dict[str, Any]]:
+    source, target = POSTINGS[fact.posting]
+    common = {
+        "transaction_id": derived_id(payment.id, f"ledger:{fact.posting}:{fact.cause}"),
+        "payment_id": payment.id,
+        "posting": fact.posting,
+        "cause": fact.cause,
+        "currency": payment.currency,
+    }
+    return [common | {"account": source, "amount": -fact.amount}, common | {"account": target, "amount": fact.amount}]
+
+
+async def of_payment(connection: Connection, payment_id: UUID) -> Sequence[dict[str, Any]]:
+    """Return all entries of a payment, oldest first."""
+    found = await connection.execute(select(entries).where(entries.c.payment_id == payment_id).order_by(entries.c.id))
+    return [dict(row) for row in found.mappings()]
+
+
+async def balances(connection: Connection, payment_id: UUID) -> dict[Account, int]:
+    """Return what each account has of a payment, from the ledger alone."""
+    found = await connection.execute(
+        select(entries.c.account, func.sum(entries.c.amount))
+        .where(entries.c.payment_id == payment_id)
+        .group_by(entries.c.account)
+    )
+    sums = {Account(account): int(amount) for account, amount in found}
+    return {account: sums.get(account, 0) for account in Account}
+
+
+async def totals(connection: Connection) -> Sequence[dict[str, Any]]:
+    """Return what each account has of each currency, over all payments; the sums of a currency are zero together."""
+    amount = func.sum(entries.c.amount)
+    found = await connection.execute(
+        select(entries.c.currency, entries.c.account, amount.label("amount"))
+        .group_by(entries.c.currency, entries.c.account)
+        .order_by(entries.c.currency, entries.c.account)
+    )
+    return [{**row, "amount": int(row["amount"])} for row in found.mappings()]
