@@ -29,7 +29,7 @@ def doors(stack_system: System, redis_url: str) -> Iterator[list[str]]:
         "RATE_LIMIT_HOLDS_PER_MINUTE": str(HOLDS_PER_MINUTE),
         "RATE_LIMIT_GUEST_SESSIONS_PER_MINUTE": str(SESSIONS_PER_MINUTE),
         "MAX_ACTIVE_HOLDS": "50",
-        "REDIS_BUDGET_MS": "2000",
+        "REDIS_BUDGET_MS": "20000",
     }
     names = [stack_system.stack.add_replica("reservation", env=env) for _ in range(2)]
     yield names

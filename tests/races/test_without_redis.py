@@ -126,7 +126,7 @@ def await_locks(system: System, doors: Sequence[str]) -> None:
         )
         return lock_waits(system, doors)["acquired"] - before
 
-    eventually(hold_one, lambda locked: locked > 0, within_s=5)
+    eventually(hold_one, lambda locked: locked > 0, within_s=30)
 
 
 @contextlib.contextmanager

@@ -16,16 +16,18 @@ from reservation_service.metrics import Metrics
 from shared.clock import SystemClock
 from tests.doubles.fault_proxy import FaultProxy
 
-BUDGET_S = 0.1  # more than in production, as other tests share these cores; what matters is that it is kept
+PATIENT_S = 20.0  # for claims about who has a lock: a busy machine answers all the same
+BUDGET_S = 0.1  # for claims about the budget itself
+GENEROUS_S = 60.0
 
 
 class Desk:
     """One process's locks, and what it measured."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, *, budget_s: float = PATIENT_S, **options: Any) -> None:
         self.metrics = Metrics(CollectorRegistry())
-        self.redis = FastRedis(url, SystemClock(), budget_s=BUDGET_S)
-        self.locks = SlotLocks(self.redis, self.metrics, SystemClock(), **{"ttl_ms": 2000, **options})
+        self.redis = FastRedis(url, SystemClock(), budget_s=budget_s)
+        self.locks = SlotLocks(self.redis, self.metrics, SystemClock(), **{"ttl_ms": 60_000, **options})
 
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"reservation_slot_lock{name}", labels) or 0.0
@@ -51,8 +53,8 @@ async def raw(url: str) -> AsyncIterator[Any]:
 
 
 async def until(ask: Callable[[], Awaitable[object]], wanted: object) -> None:
-    """Ask until that is the answer, for five seconds at most."""
-    end = time.monotonic() + 5
+    """Ask until that is the answer."""
+    end = time.monotonic() + GENEROUS_S
     while (found := await ask()) != wanted:
         assert time.monotonic() < end, f"{found!r} is not {wanted!r}"
         await asyncio.sleep(0.01)

