@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.database import Database
+from shared.operator_actions import Act, record_change
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,16 @@ class Flags:
     async def set(self, database: Database, name: str, override: Override, *, by: str, reason: str) -> None:
         """Store an override; this process sees it at once, the others at their next refresh."""
         values = {"enabled": override.enabled, "percentage": override.percentage, "updated_by": by, "reason": reason}
+        changes = {"enabled": override.enabled, "percentage": override.percentage}
         async with database.transaction("set_flag") as tx:
+            was = await tx.execute(select(self._table).where(self._table.c.name == name).with_for_update())
+            before = was.mappings().one_or_none() or dict.fromkeys(changes)
             await tx.execute(
                 insert(self._table)
                 .values(name=name, **values)
                 .on_conflict_do_update(index_elements=["name"], set_={**values, "updated_at": func.now()})
             )
+            await record_change(tx, Act(by, "setFlag", reason), name, before, changes)
         await self.refresh(database)
 
     def describe(self) -> list[dict[str, Any]]:

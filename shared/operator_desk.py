@@ -1,16 +1,18 @@
-"""The admin endpoints that both services have: feature flags, and the report of the invariants."""
+"""The admin endpoints that both services have: feature flags, what operators did, and the report of the invariants."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared import operator_actions
 from shared.bodies import ShortText, StrictBody
 from shared.clock import Clock
 from shared.database import Database
-from shared.door import TheOperator, TheViewer
+from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
 from shared.flags import Flags, Override
 from shared.invariants import Finding, Invariant, check_all
 from shared.problems import Forbidden, MalformedJson, NotFound, Unauthenticated, ValidationFailed, problem_responses
@@ -50,6 +52,21 @@ class InvariantReport(_View):
     ok: bool
     checked_at: datetime
     checks: list[Finding]
+
+
+class OperatorActionView(_View):
+    """One action of an operator: who, what, on what, why, and what it changed from what to what."""
+
+    id: UUID
+    operator: str
+    action: str
+    target: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    request_id: str
+    trace_id: str
+    created_at: datetime
 
 
 class DeskParts(Protocol):
@@ -95,6 +112,23 @@ def operator_desk(invariants: Sequence[Invariant]) -> APIRouter:
         override = Override(body.enabled, body.percentage)
         await desk.flags.set(desk.database, name, override, by=by.subject, reason=body.reason)
         return next(FlagView(**flag) for flag in desk.flags.describe() if flag["name"] == name)
+
+    @router.get(
+        "/operator-actions", operation_id="listOperatorActions", responses=problem_responses(*_ROLE, ValidationFailed)
+    )
+    async def list_operator_actions(
+        desk: _TheDesk,
+        _by: TheViewer,
+        page: ThePage,
+        target: Annotated[ShortText | None, Query(description="the id or name of what was acted on")] = None,
+        operator: Annotated[ShortText | None, Query(description="who acted")] = None,
+    ) -> ListView[OperatorActionView]:
+        """List what operators did in this service, newest first."""
+        async with desk.database.reading() as connection:
+            rows = await operator_actions.page(
+                connection, limit=page.limit + 1, after=page.after, target=target, operator=operator
+            )
+        return list_of(OperatorActionView, rows, page.limit)
 
     @router.get("/invariants", operation_id="checkInvariants", responses=problem_responses(*_ROLE))
     async def check_invariants(desk: _TheDesk, _by: TheViewer) -> InvariantReport:

@@ -10,6 +10,7 @@ from payment_service.api.dependencies import TheParts
 from payment_service.states import FindingKind, Pass
 from payment_service.store import reconciliation
 from shared.door import TheOperator, TheViewer
+from shared.operator_actions import Act, record
 from shared.problems import Forbidden, Unauthenticated, problem_responses
 
 router = APIRouter(prefix="/admin/v1/reconciliation", tags=["admin"])
@@ -66,8 +67,9 @@ async def get_reconciliation(parts: TheParts, _by: TheViewer) -> ReconciliationV
 
 
 @router.post("/run", status_code=202, operation_id="runReconciliation", responses=problem_responses(*_ROLE))
-async def run_reconciliation(parts: TheParts, _by: TheOperator) -> ReconciliationView:
+async def run_reconciliation(parts: TheParts, by: TheOperator) -> ReconciliationView:
     """Have the comparisons made at the next tick; repeat the call as often as you like."""
     async with parts.database.transaction("run_reconciliation") as tx:
         await reconciliation.run_now(tx)
-    return await get_reconciliation(parts, _by)
+        await record(tx, Act(by.subject, "runReconciliation"), "reconciliation")
+    return await get_reconciliation(parts, by)

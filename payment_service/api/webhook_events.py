@@ -12,6 +12,7 @@ from payment_service.states import EventStatus
 from payment_service.store import dead_letters, webhook_events
 from shared.bodies import parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
+from shared.operator_actions import Act, record_change
 from shared.problems import Forbidden, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1/webhook-events", tags=["admin"])
@@ -59,8 +60,11 @@ async def replay_webhook_event(
     event_uuid: UUID = known["id"]
     async with parts.database.transaction("revive_event") as tx:
         revived = await webhook_events.revive(tx, event_uuid, by=by.subject, force=force)
-    if revived is None:
-        raise EventAlreadyProcessed
+        if revived is None:
+            raise EventAlreadyProcessed
+        changes = {name: revived[name] for name in ("status", "reason", "attempts")}
+        act = Act(by.subject, "replayWebhookEvent", "forced" if force else "")
+        await record_change(tx, act, event_uuid, known, changes)
     parts.nudge_webhooks()
     return WebhookEventView.model_validate(revived)
 

@@ -19,6 +19,7 @@ from payment_service.states import BreakerName, BreakerState
 from payment_service.store import breakers
 from shared.clock import Clock
 from shared.database import Connection, Database, DatabaseAway, Row
+from shared.operator_actions import Act, record
 
 log = structlog.get_logger()
 
@@ -74,8 +75,10 @@ class Switchboard:
         """Hold a breaker open or closed, or let it go, in every process. Raises BreakerNotFound (404)."""
         if name not in self.breakers:
             raise BreakerNotFound
-        async with self._database.reading() as connection:
-            await breakers.force(connection, name, forced, by=by, reason=reason)
+        was = self.breakers[BreakerName(name)].seen().forced
+        async with self._database.transaction("force_breaker") as tx:
+            await breakers.force(tx, name, forced, by=by, reason=reason)
+            await record(tx, Act(by, "turnBreaker", reason), name, before={"forced": was}, after={"forced": forced})
         log.warning("breaker_forced", name=name, to=str(forced or "auto"), by=by, reason=reason)
         await self.share()
         return self.breakers[BreakerName(name)].seen()

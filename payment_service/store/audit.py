@@ -77,7 +77,7 @@ INVARIANTS = (
     Invariant(
         "history-is-kept",
         "The database itself refuses to change or delete what is history",
-        unprotected("ledger_entries", "reconciliation_findings", "outbox", "payment_calls"),
+        unprotected("ledger_entries", "reconciliation_findings", "outbox", "payment_calls", "operator_actions"),
     ),
     Invariant(
         "legal-moves",

@@ -39,6 +39,7 @@ from shared.append_only import append_only
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
+from shared.operator_actions import operator_actions_table
 from shared.payment_contract import Outcome, PaymentStatus
 
 metadata = MetaData()
@@ -276,6 +277,7 @@ breakers = Table(
 ledger_entries = ledger_entries_table(metadata)
 disputes = disputes_table(metadata)
 flag_overrides = flag_overrides_table(metadata)
+operator_actions = operator_actions_table(metadata)
 
 # History; what says how far a delivery or a call has come may change beside it.
 append_only(reconciliation_findings)

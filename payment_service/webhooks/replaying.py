@@ -14,6 +14,7 @@ from payment_service.settings import PaymentSettings
 from payment_service.store import webhook_replays
 from payment_service.store.webhook_replays import Criteria
 from shared.database import Connection, Database, Row
+from shared.operator_actions import Act, record
 
 log = structlog.get_logger()
 
@@ -54,7 +55,11 @@ class Replaying:
             replay_id = await webhook_replays.plan(
                 tx, criteria, by=by, valid_s=limits.plan_valid_s, limit=limits.max_events
             )
-            return await _found(tx, replay_id), matching
+            planned = await _found(tx, replay_id)
+            await record(
+                tx, Act(by, "planWebhookReplay"), replay_id, after=vars(criteria) | {"total": planned["total"]}
+            )
+            return planned, matching
 
     async def show(self, replay_id: UUID) -> Row:
         """Return a replay and how far it has come. Raises WebhookReplayNotFound (404)."""
@@ -67,10 +72,11 @@ class Replaying:
         Raises WebhookReplayNotFound (404), and WebhookReplayClosed (409) for one that was cancelled or is too old.
         """
         async with self._database.transaction("confirm_replay") as tx:
-            await _found(tx, replay_id)
+            was = await _found(tx, replay_id)
             if not await webhook_replays.start(tx, replay_id, by=by, reason=reason):
                 raise WebhookReplayClosed
             replay = await _found(tx, replay_id)
+            await _note_move(tx, Act(by, "confirmWebhookReplay", reason), was, replay)
         log.info("webhook_replay_confirmed", replay_id=str(replay_id), total=replay["total"])
         return replay
 
@@ -80,10 +86,12 @@ class Replaying:
         Raises WebhookReplayNotFound (404), and WebhookReplayClosed (409) for one that is done.
         """
         async with self._database.transaction("cancel_replay") as tx:
-            await _found(tx, replay_id)
+            was = await _found(tx, replay_id)
             if not await webhook_replays.stop(tx, replay_id, by=by):
                 raise WebhookReplayClosed
-            return await _found(tx, replay_id)
+            stopped = await _found(tx, replay_id)
+            await _note_move(tx, Act(by, "cancelWebhookReplay"), was, stopped)
+            return stopped
 
     async def replay_due(self) -> int:
         """Do the next bit of one running replay, if there is any; always 0, because its pace is its own."""
@@ -95,6 +103,12 @@ class Replaying:
         if revived:
             self._nudge()
         return 0
+
+
+async def _note_move(tx: Connection, act: Act, was: Row, now: Row) -> None:
+    """Write an action down, unless it only repeats what was done."""
+    if was["status"] != now["status"]:
+        await record(tx, act, now["id"], before={"status": was["status"]}, after={"status": now["status"]})
 
 
 async def _found(connection: Connection, replay_id: UUID) -> Row:

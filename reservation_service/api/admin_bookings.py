@@ -14,6 +14,7 @@ from reservation_service.states import CONVERTED, BookingStatus
 from reservation_service.store import reservations
 from shared.bodies import Id, ShortText, parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
+from shared.operator_actions import Act
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"])
@@ -80,14 +81,12 @@ async def get_hold(parts: TheParts, _by: TheViewer, hold_id: str) -> Response:
     response_model=admin_schemas.AdminHoldView,
     responses=problem_responses(*_ROLE, *_BODY, HoldNotFound, InvalidHoldStatus),
 )
-async def release_hold(
-    parts: TheParts, _by: TheOperator, hold_id: str, body: admin_schemas.ReleaseHoldBody
-) -> Response:
+async def release_hold(parts: TheParts, by: TheOperator, hold_id: str, body: admin_schemas.ReleaseHoldBody) -> Response:
     """Take a customer's hold back, its seats at once; repeating it changes nothing."""
     wanted = parse_id(hold_id)
     if wanted is None:
         raise HoldNotFound
-    booking = await parts.holds.release_by_operator(wanted, body.reason)
+    booking = await parts.holds.release_by_operator(wanted, Act(by.subject, "releaseAnyHold", body.reason))
     return json_answer(admin_hold_view(booking, extensions_max=parts.settings.hold_extensions_max))
 
 

@@ -15,6 +15,7 @@ from reservation_service.errors import ExperienceNotFound, TermsFixed, TicketCod
 from reservation_service.store import catalogue
 from shared.bodies import parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
+from shared.operator_actions import Act
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1/experiences", tags=["admin"])
@@ -78,10 +79,12 @@ async def get_experience(parts: TheParts, _by: TheViewer, experience_id: str) ->
     response_model=admin_schemas.AdminExperienceView,
     responses=problem_responses(*_ROLE, *_BODY),
 )
-async def add_experience(parts: TheParts, _by: TheOperator, body: admin_schemas.CreateExperienceBody) -> Response:
+async def add_experience(parts: TheParts, by: TheOperator, body: admin_schemas.CreateExperienceBody) -> Response:
     """Add something to sell. Without a cancellation policy, cancelling is free until the slot starts."""
     experience = body.model_dump(mode="json", exclude={"ticket_types"})
-    added = await selling.add_experience(parts.database, experience, [_ticket(ticket) for ticket in body.ticket_types])
+    tickets = [_ticket(ticket) for ticket in body.ticket_types]
+    act = Act(by.subject, "addExperience")
+    added = await selling.add_experience(parts.database, experience, tickets, act)
     return json_answer(_view(parts, added), status=201)
 
 
@@ -92,10 +95,11 @@ async def add_experience(parts: TheParts, _by: TheOperator, body: admin_schemas.
     responses=problem_responses(*_ROLE, *_BODY, ExperienceNotFound, TermsFixed),
 )
 async def change_experience(
-    parts: TheParts, _by: TheOperator, experience_id: str, body: admin_schemas.ChangeExperienceBody
+    parts: TheParts, by: TheOperator, experience_id: str, body: admin_schemas.ChangeExperienceBody
 ) -> Response:
     """Change the terms of what is sold from now on. Another cutoff moves the end of sales of all coming slots."""
-    changed = await selling.change_experience(parts.database, _experience_id(experience_id), body.changes())
+    act = Act(by.subject, "changeExperience", body.reason)
+    changed = await selling.change_experience(parts.database, _experience_id(experience_id), body.changes(), act)
     return json_answer(_view(parts, changed))
 
 
@@ -107,10 +111,11 @@ async def change_experience(
     responses=problem_responses(*_ROLE, *_BODY, ExperienceNotFound, TicketCodeTaken),
 )
 async def add_ticket_type(
-    parts: TheParts, _by: TheOperator, experience_id: str, body: admin_schemas.TicketTypeBody
+    parts: TheParts, by: TheOperator, experience_id: str, body: admin_schemas.TicketTypeBody
 ) -> Response:
     """Add a ticket type to an experience; it is on sale within five seconds."""
-    added = await selling.add_ticket_type(parts.database, _experience_id(experience_id), _ticket(body))
+    act = Act(by.subject, "addTicketType")
+    added = await selling.add_ticket_type(parts.database, _experience_id(experience_id), _ticket(body), act)
     return json_answer(admin_ticket_view(added, added["currency"]), status=201)
 
 
@@ -122,7 +127,7 @@ async def add_ticket_type(
 )
 async def change_ticket_type(
     parts: TheParts,
-    _by: TheOperator,
+    by: TheOperator,
     experience_id: str,
     ticket_type_id: str,
     body: admin_schemas.ChangeTicketTypeBody,
@@ -131,6 +136,9 @@ async def change_ticket_type(
     wanted = parse_id(ticket_type_id)
     if wanted is None:
         raise TicketTypeNotFound
-    changes = body.model_dump(exclude={"price"}, exclude_none=True) | (_price(body.price) if body.price else {})
-    changed = await selling.change_ticket_type(parts.database, _experience_id(experience_id), wanted, changes)
+    changes = body.model_dump(exclude={"price", "reason"}, exclude_none=True) | (
+        _price(body.price) if body.price else {}
+    )
+    act = Act(by.subject, "changeTicketType", body.reason)
+    changed = await selling.change_ticket_type(parts.database, _experience_id(experience_id), wanted, changes, act)
     return json_answer(admin_ticket_view(changed, changed["currency"]))

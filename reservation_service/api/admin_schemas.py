@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from reservation_service.api.schemas import (
     CustomerView,
@@ -14,7 +14,10 @@ from reservation_service.api.schemas import (
     TicketTypeView,
     View,
 )
-from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody
+from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody, storable
+
+# Why something is changed that can be changed back: kept with who changed it.
+Why = Annotated[str, StringConstraints(max_length=200), AfterValidator(storable)]
 
 
 class MoneyBody(StrictBody):
@@ -82,10 +85,11 @@ class ChangeExperienceBody(StrictBody):
     late_payment_policy: Literal["rebook_or_refund", "refund"] | None = None
     time_zone: ShortText | None = Field(None, description="until the experience has its first time slot")
     currency: Currency | None = Field(None, description="until the experience has its first time slot")
+    reason: Why = ""
 
     def changes(self) -> dict[str, Any]:
         """Return what is to be changed."""
-        sent = self.model_dump(exclude_unset=True)
+        sent = self.model_dump(exclude_unset=True, exclude={"reason"})
         return {name: value for name, value in sent.items() if value is not None or name == "hold_ttl_seconds"}
 
 
@@ -95,6 +99,7 @@ class ChangeTicketTypeBody(StrictBody):
     title: ShortText | None = None
     price: MoneyBody | None = None
     active: bool | None = Field(None, description="whether it is sold")
+    reason: Why = ""
 
 
 class CreateTimeSlotBody(StrictBody):
@@ -108,58 +113,6 @@ class ChangeTimeSlotBody(StrictBody):
     capacity: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     status: Literal["open", "closed", "cancelled"] | None = Field(None, description="`cancelled` is for good")
     reason: ShortText
-
-
-Limit = Annotated[int, Field(ge=1, le=1_000_000_000)]
-
-
-class PercentageOff(StrictBody):
-    type: Literal["percentage"]
-    basis_points: Annotated[int, Field(ge=1, le=10_000, description="hundredths of a percent: 1250 is 12.5 %")]
-
-
-class FixedOff(StrictBody):
-    """An amount off the subtotal, at most all of it; only for experiences in its currency."""
-
-    type: Literal["fixed"]
-    amount: Annotated[int, Field(ge=1, le=99_999_999)]
-    currency: Currency
-
-
-class CreateDiscountBody(StrictBody):
-    """Without an experience, a discount is for all of them."""
-
-    code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{2,40}$")]
-    off: Annotated[PercentageOff | FixedOff, Field(discriminator="type")]
-    experience_id: Id | None = None
-    valid_from: Instant | None = None
-    valid_until: Instant | None = None
-    max_uses: Limit | None = None
-    max_uses_per_customer: Limit | None = None
-
-
-class ChangeDiscountBody(StrictBody):
-    """What is left out stays as it is; null takes a date or a limit away."""
-
-    active: bool = True
-    valid_from: Instant | None = None
-    valid_until: Instant | None = None
-    max_uses: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
-    max_uses_per_customer: Limit | None = None
-
-
-class DiscountView(View):
-    id: Id
-    code: str
-    experience_id: Id | None
-    off: PercentageOff | FixedOff
-    valid_from: Instant | None
-    valid_until: Instant | None
-    max_uses: int | None
-    max_uses_per_customer: int | None
-    active: bool
-    used: int = Field(description="bookings that pin seats with it now")
-    created_at: Instant
 
 
 class ReleaseHoldBody(StrictBody):

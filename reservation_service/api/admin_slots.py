@@ -23,6 +23,7 @@ from reservation_service.errors import (
 from reservation_service.store import catalogue
 from shared.bodies import Id, Instant, parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
+from shared.operator_actions import Act
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1/time-slots", tags=["admin"])
@@ -88,7 +89,7 @@ async def get_time_slot(parts: TheParts, _by: TheViewer, time_slot_id: str) -> R
     response_model=TimeSlotView,
     responses=problem_responses(*_ROLE, *_BODY, ExperienceNotFound),
 )
-async def add_time_slot(parts: TheParts, _by: TheOperator, body: admin_schemas.CreateTimeSlotBody) -> Response:
+async def add_time_slot(parts: TheParts, by: TheOperator, body: admin_schemas.CreateTimeSlotBody) -> Response:
     """Add a departure of an experience."""
     slot_id = await departures.add_time_slot(
         parts.database,
@@ -96,6 +97,7 @@ async def add_time_slot(parts: TheParts, _by: TheOperator, body: admin_schemas.C
         starts_at=body.starts_at,
         ends_at=body.ends_at,
         capacity=body.capacity,
+        act=Act(by.subject, "addTimeSlot"),
     )
     return json_answer(await _slot_view(parts, slot_id), status=201)
 
@@ -119,8 +121,7 @@ async def change_time_slot(
         wanted,
         capacity=body.capacity,
         status=body.status,
-        changed_by=by.subject,
-        reason=body.reason,
+        act=Act(by.subject, "changeTimeSlot", body.reason),
     )
     return json_answer(await _slot_view(parts, wanted))
 

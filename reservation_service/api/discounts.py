@@ -5,20 +5,21 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from reservation_service.api.admin_schemas import (
+from reservation_service.api.answers import json_answer
+from reservation_service.api.dependencies import TheParts
+from reservation_service.api.discount_schemas import (
     ChangeDiscountBody,
     CreateDiscountBody,
     DiscountView,
     FixedOff,
     PercentageOff,
 )
-from reservation_service.api.answers import json_answer
-from reservation_service.api.dependencies import TheParts
 from reservation_service.booking import discounts
 from reservation_service.errors import DiscountExists, DiscountNotFound, ExperienceNotFound
 from reservation_service.store.discounts import Discount
 from shared.bodies import parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
+from shared.operator_actions import Act
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
 
 router = APIRouter(prefix="/admin/v1", tags=["admin"])
@@ -38,10 +39,10 @@ _AS_STORED = (
     response_model=DiscountView,
     responses=problem_responses(*_ROLE, *_BODY, ExperienceNotFound, DiscountExists),
 )
-async def add_discount(parts: TheParts, _by: TheOperator, body: CreateDiscountBody) -> Response:
+async def add_discount(parts: TheParts, by: TheOperator, body: CreateDiscountBody) -> Response:
     """Add a discount code; what it takes off never changes afterwards."""
     wanted = {**body.model_dump(exclude={"off"}), **_stored(body.off)}
-    discount_id = await discounts.add_discount(parts.database, wanted)
+    discount_id = await discounts.add_discount(parts.database, wanted, Act(by.subject, "addDiscount"))
     return json_answer(_view(await discounts.read_discount(parts.database, discount_id)), status=201)
 
 
@@ -74,10 +75,12 @@ async def get_discount(parts: TheParts, _by: TheViewer, discount_id: str) -> Res
     response_model=DiscountView,
     responses=problem_responses(*_ROLE, *_BODY, DiscountNotFound),
 )
-async def change_discount(parts: TheParts, _by: TheOperator, discount_id: str, body: ChangeDiscountBody) -> Response:
+async def change_discount(parts: TheParts, by: TheOperator, discount_id: str, body: ChangeDiscountBody) -> Response:
     """Turn a discount off or on, change its dates or limits; a limit below what is used only stops new uses."""
     wanted = _id(discount_id)
-    await discounts.change_discount(parts.database, wanted, body.model_dump(exclude_unset=True))
+    act = Act(by.subject, "changeDiscount", body.reason)
+    changes = body.model_dump(exclude_unset=True, exclude={"reason"})
+    await discounts.change_discount(parts.database, wanted, changes, act)
     return json_answer(_view(await discounts.read_discount(parts.database, wanted)))
 
 

@@ -12,6 +12,7 @@ from reservation_service.store import catalogue
 from shared.clock import Clock
 from shared.database import Connection, Database, Row
 from shared.identifiers import new_id
+from shared.operator_actions import Act, record, record_change
 from shared.problems import invalid_member
 
 _OFFERS_MAX = 10_000
@@ -49,7 +50,7 @@ class Offers:
 
 
 async def add_experience(
-    database: Database, experience: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]]
+    database: Database, experience: Mapping[str, Any], tickets: Sequence[Mapping[str, Any]], act: Act
 ) -> dict[str, Any]:
     """Add an experience with its ticket types, all in its currency. Raises ValidationFailed (422)."""
     _check_time_zone(experience["time_zone"])
@@ -69,6 +70,7 @@ async def add_experience(
     ]
     async with database.transaction("add_experience") as tx:
         await catalogue.add_experience(tx, {**experience, "id": experience_id}, rows)
+        await record(tx, act, experience_id, after={**experience, "ticket_types": list(tickets)})
         added = await catalogue.experience(tx, experience_id)
     if added is None:
         raise ExperienceNotFound
@@ -82,7 +84,9 @@ def _check_time_zone(name: str) -> None:
         raise invalid_member("/time_zone", "not a time zone of the IANA database") from None
 
 
-async def change_experience(database: Database, experience_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
+async def change_experience(
+    database: Database, experience_id: UUID, changes: Mapping[str, Any], act: Act
+) -> dict[str, Any]:
     """Change the terms for what is sold from now on; holds and bookings keep theirs.
 
     Another cutoff moves the end of sales of all coming slots. Currency and time zone are what prices and days of slots
@@ -97,6 +101,7 @@ async def change_experience(database: Database, experience_id: UUID, changes: Ma
         await _check_fixed(tx, sold, changes)
         if changes:
             await catalogue.change_experience(tx, experience_id, changes)
+            await record_change(tx, act, experience_id, sold, changes)
         if changes.get("cutoff_minutes", sold["cutoff_minutes"]) != sold["cutoff_minutes"]:
             await catalogue.move_end_of_sales(tx, experience_id, changes["cutoff_minutes"])
         changed = await catalogue.experience(tx, experience_id)
@@ -111,7 +116,9 @@ async def _check_fixed(tx: Connection, sold: Row, changes: Mapping[str, Any]) ->
         raise TermsFixed(fixed=fixed)
 
 
-async def add_ticket_type(database: Database, experience_id: UUID, ticket: Mapping[str, Any]) -> dict[str, Any]:
+async def add_ticket_type(
+    database: Database, experience_id: UUID, ticket: Mapping[str, Any], act: Act
+) -> dict[str, Any]:
     """Add a ticket type at the end of the list. Raises ExperienceNotFound, ValidationFailed, TicketCodeTaken (409)."""
     async with database.transaction("add_ticket_type") as tx:
         sold = await catalogue.lock_experience(tx, experience_id)
@@ -124,11 +131,12 @@ async def add_ticket_type(database: Database, experience_id: UUID, ticket: Mappi
         row = {name: ticket[name] for name in ("code", "title", "price_minor", "seats")}
         row |= {"id": new_id(), "experience_id": experience_id, "position": len(known), "active": True}
         await catalogue.add_ticket_type(tx, row)
+        await record(tx, act, row["id"], after=row)
     return {**row, "currency": sold["currency"]}
 
 
 async def change_ticket_type(
-    database: Database, experience_id: UUID, ticket_type_id: UUID, changes: Mapping[str, Any]
+    database: Database, experience_id: UUID, ticket_type_id: UUID, changes: Mapping[str, Any], act: Act
 ) -> dict[str, Any]:
     """Change what a ticket costs from now on, its title, or whether it is sold. Raises TicketTypeNotFound."""
     async with database.transaction("change_ticket_type") as tx:
@@ -137,9 +145,13 @@ async def change_ticket_type(
             raise ExperienceNotFound
         _check_currency(sold, changes)
         values = {name: value for name, value in changes.items() if name != "currency"}
+        known = {str(row["id"]): row for row in await catalogue.tickets_of(tx, experience_id)}
+        was = known.get(str(ticket_type_id))
         row = await catalogue.change_ticket_type(tx, experience_id, ticket_type_id, values)
-        if row is None:
+        if was is None or row is None:
             raise TicketTypeNotFound
+        if values:
+            await record_change(tx, act, ticket_type_id, was, values)
     return {**row, "currency": sold["currency"]}
 
 

@@ -11,6 +11,7 @@ from reservation_service.store import catalogue, discounts
 from reservation_service.store.discounts import Discount, Uses
 from shared.database import Conflict, Connection, Database
 from shared.identifiers import new_id
+from shared.operator_actions import Act, record, record_change
 from shared.problems import invalid_member
 
 UNKNOWN, EXPIRED, NOT_YET_VALID = "unknown", "expired", "not_yet_valid"
@@ -64,7 +65,7 @@ def uses_left(discount: Discount, uses: Uses) -> int | None:
     return min((limit - used for limit, used in limits if limit is not None), default=None)
 
 
-async def add_discount(database: Database, wanted: Mapping[str, Any]) -> UUID:
+async def add_discount(database: Database, wanted: Mapping[str, Any], act: Act) -> UUID:
     """Add a discount. Raises ExperienceNotFound, DiscountExists (409), or ValidationFailed (422)."""
     _check_period(wanted)
     _check_amount(wanted)
@@ -73,6 +74,7 @@ async def add_discount(database: Database, wanted: Mapping[str, Any]) -> UUID:
         async with database.transaction("add_discount") as tx:
             await _check_experience(tx, wanted)
             await discounts.add(tx, {**wanted, "id": discount_id, "code": canonical(wanted["code"])})
+            await record(tx, act, discount_id, after=wanted)
     except Conflict:
         raise DiscountExists from None
     return discount_id
@@ -102,7 +104,7 @@ def _check_period(values: Mapping[str, Any]) -> None:
         raise invalid_member("/valid_until", "must be after valid_from")
 
 
-async def change_discount(database: Database, discount_id: UUID, changes: Mapping[str, Any]) -> None:
+async def change_discount(database: Database, discount_id: UUID, changes: Mapping[str, Any], act: Act) -> None:
     """Change when and how often a discount can be used from now on. Raises DiscountNotFound, ValidationFailed.
 
     Bookings that have it keep it: a limit below what is used only stops new uses.
@@ -115,6 +117,7 @@ async def change_discount(database: Database, discount_id: UUID, changes: Mappin
         others = {name: value for name, value in changes.items() if now[name] != value}
         if others:
             await discounts.change(tx, discount_id, others)
+            await record_change(tx, act, discount_id, now, others)
 
 
 async def read_discount(database: Database, discount_id: UUID) -> Discount:

@@ -30,6 +30,7 @@ from shared.auth import Caller
 from shared.database import Database, Row
 from shared.flags import Snapshot
 from shared.identifiers import new_id
+from shared.operator_actions import Act, record
 from shared.problems import IdempotencyKeyReused, Problem
 
 
@@ -180,17 +181,21 @@ class Holds:
         """Give a hold back, its seats at once; again changes nothing. Raises InvalidHoldStatus once converted."""
         return await self._release(hold_id, ReleasedBy.GUEST, "given back", owner=caller.subject)
 
-    async def release_by_operator(self, hold_id: UUID, reason: str) -> Booking:
+    async def release_by_operator(self, hold_id: UUID, act: Act) -> Booking:
         """Take any customer's hold back; unlike one that its guest gave back, the same key may renew it."""
-        return await self._release(hold_id, ReleasedBy.OPERATOR, f"operator: {reason}", owner=None)
+        return await self._release(hold_id, ReleasedBy.OPERATOR, f"operator: {act.why}", owner=None, act=act)
 
-    async def _release(self, hold_id: UUID, by: ReleasedBy, reason: str, *, owner: str | None) -> Booking:
+    async def _release(
+        self, hold_id: UUID, by: ReleasedBy, reason: str, *, owner: str | None, act: Act | None = None
+    ) -> Booking:
         async with self._database.transaction("release_hold") as tx:
             booking = await reservations.lock_booking(tx, hold_id, caller=owner)
             if booking is None:
                 raise HoldNotFound
             if booking["status"] == BookingStatus.HELD:
                 await reservations.move(tx, booking, BookingStatus.RELEASED, reason=reason, released_by=by)
+                if act:
+                    await record(tx, act, hold_id, before={"status": "held"}, after={"status": "released"})
             elif booking["status"] not in {BookingStatus.RELEASED, BookingStatus.EXPIRED}:
                 raise InvalidHoldStatus(hold_status="converted")
             released = await reservations.booking(tx, hold_id, caller=owner)

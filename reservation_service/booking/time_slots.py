@@ -8,13 +8,14 @@ from reservation_service.states import SlotStatus
 from reservation_service.store import catalogue, slot_cancellations, slots
 from shared.database import Database, Row
 from shared.identifiers import new_id
+from shared.operator_actions import Act, record, record_change
 from shared.problems import invalid_member
 
 _LAPSED_AT_ONCE = 1000
 
 
 async def add_time_slot(
-    database: Database, experience_id: UUID, *, starts_at: datetime, ends_at: datetime, capacity: int
+    database: Database, experience_id: UUID, *, starts_at: datetime, ends_at: datetime, capacity: int, act: Act
 ) -> UUID:
     """Add a departure. Raises ExperienceNotFound, or ValidationFailed when it would end before it starts."""
     if ends_at <= starts_at:
@@ -37,11 +38,12 @@ async def add_time_slot(
             "capacity": capacity,
         }
         await catalogue.add_time_slot(tx, slot)
+        await record(tx, act, slot_id, after=slot)
     return slot_id
 
 
 async def change_time_slot(
-    database: Database, slot_id: UUID, *, capacity: int | None, status: str | None, changed_by: str, reason: str
+    database: Database, slot_id: UUID, *, capacity: int | None, status: str | None, act: Act
 ) -> None:
     """Change how many seats there are, or whether the slot sells; who did it and why is kept.
 
@@ -57,7 +59,8 @@ async def change_time_slot(
         changes = _changes(slot, capacity=capacity, status=status)
         if changes:
             await catalogue.change_time_slot(tx, slot_id, changes)
-            await slot_cancellations.note_change(tx, slot_id, changes, changed_by=changed_by, reason=reason)
+            await slot_cancellations.note_change(tx, slot_id, changes, changed_by=act.by, reason=act.why)
+            await record_change(tx, act, slot_id, slot, changes)
         if changes.get("status") == SlotStatus.CANCELLED:
             await slot_cancellations.start(tx, slot_id)
 

@@ -22,6 +22,7 @@ from reservation_service.store import reservations, saga_log, slots
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.database import Connection, Database, Row
+from shared.operator_actions import Act, record
 
 _COUNT = re.compile(r" \d+ times$")
 
@@ -34,6 +35,7 @@ class Verb(StrEnum):
     RESOLVE = "resolve"
 
 
+_OPERATIONS = {Verb.RETRY: "retrySaga", Verb.UNWIND: "unwindSaga", Verb.RESOLVE: "resolveSaga"}
 _POSSIBLE = {
     SagaStatus.RUNNING: (Verb.RETRY, Verb.UNWIND),
     SagaStatus.WAITING: (Verb.RETRY, Verb.UNWIND),
@@ -185,3 +187,5 @@ async def _with_seats(tx: Connection, booking: Booking) -> Booking:
 
 async def _write_down(tx: Connection, saga: SagaRow, direction: str, verb: Verb, word: Word, **more: str) -> None:
     await saga_log.append(tx, saga, OPERATOR, direction, verb, detail=asdict(word) | more)
+    was = {"status": str(saga["status"]), "reason": saga["reason"]}
+    await record(tx, Act(word.by, _OPERATIONS[verb], word.why), saga["id"], before=was, after={"asked": verb, **more})

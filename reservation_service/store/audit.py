@@ -88,7 +88,7 @@ INVARIANTS = (
     Invariant(
         "I9",
         "the database itself refuses to change or delete what is history",
-        unprotected("reservation_events", "saga_log", "slot_changes", "payment_signals"),
+        unprotected("reservation_events", "saga_log", "slot_changes", "payment_signals", "operator_actions"),
     ),
     Invariant(
         "I16",

@@ -29,6 +29,7 @@ from shared.append_only import append_only
 from shared.columns import created_at, is_one_of
 from shared.due_rows import due_columns
 from shared.flags import flag_overrides_table
+from shared.operator_actions import operator_actions_table
 
 metadata = MetaData()
 
@@ -289,6 +290,7 @@ payment_signals = Table(
 )
 
 flag_overrides = flag_overrides_table(metadata)
+operator_actions = operator_actions_table(metadata)
 
 for _history in (reservation_events, saga_log, slot_changes, payment_signals):
     append_only(_history)

@@ -10,9 +10,11 @@ from sqlalchemy import MetaData
 
 from shared.database import Database
 from shared.flags import Flag, Flags, Override, flag_overrides_table
+from shared.operator_actions import operator_actions_table
 
 METADATA = MetaData()
 TABLE = flag_overrides_table(METADATA)
+operator_actions_table(METADATA)
 DECLARED = (Flag("lights", off_means="dark"), Flag("music", off_means="silence", default=False))
 
 

@@ -313,3 +313,5 @@ async def operate(town: Town, case: Case) -> None:
         flagging = town.operator(door)
         path = "/admin/v1/flags/signed_internal_calls"
         await town.insist(lambda who=flagging, path=path: who.ask("PUT", path, json=flag), _done)  # type: ignore[misc]
+    turn, breaker = {"action": "auto", "reason": case.name}, "/admin/v1/breaker/interactive"
+    await town.insist(lambda: town.operator(town.payment).ask("POST", breaker, json=turn), _done)
