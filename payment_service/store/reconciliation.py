@@ -118,7 +118,7 @@ async def known_findings(connection: Connection, stripe_ids: Sequence[str]) -> s
 
 async def state(connection: Connection) -> list[dict[str, Any]]:
     """Return how far each comparison has come, and how many seconds ago it was last complete."""
-    age = func.extract("epoch", func.clock_timestamp() - passes.c.finished_at)
+    age = func.greatest(func.extract("epoch", func.clock_timestamp() - passes.c.finished_at), 0)  # clocks jump back
     found = await connection.execute(select(passes, age.label("age_s")).order_by(passes.c.name))
     return [dict(row) for row in found.mappings()]
 
