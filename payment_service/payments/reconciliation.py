@@ -132,7 +132,7 @@ class Reconciliation:
     async def _adopt(self, tx: Connection, seen: IntentSeen) -> bool:
         """Bind an intent to its payment, when the answer that named it was lost; False when there was nothing to do."""
         payment = await payments.lock(tx, seen.payment_id) if seen.payment_id else None
-        if payment is None or payment.intent_id is not None:
+        if payment is None or payment.intent_id is not None or _is_unwanted(seen, payment):
             return False
         question = await payments.next_question(tx)
         await recording.intent_seen(tx, payment, seen, question)
@@ -144,17 +144,22 @@ class Reconciliation:
         return all([await self._settle_orphan(orphan) for orphan in orphans])
 
     async def _orphans(self, intents: Sequence[IntentSeen]) -> list[IntentSeen]:
-        """Return the intents of ours that no payment knows."""
+        """Return the intents of ours that no payment wants: unknown ones, and those of a payment that has ended here.
+
+        The latter are left by a cancel that found nothing to cancel, because the rows that knew better were lost.
+        """
         if not intents:
             return []
         async with self._database.reading() as connection:
             rows = await payments.by_stripe_or_our_id(
                 connection, [seen.id for seen in intents], [seen.payment_id for seen in intents if seen.payment_id]
             )
-            known = await reconciliation.known_findings(connection, [seen.id for seen in intents])
-        known |= {row.intent_id for row in rows if row.intent_id}
-        ours = {row.id for row in rows if row.intent_id is None}
-        return [seen for seen in intents if seen.id not in known and seen.payment_id not in ours]
+            settled = await reconciliation.settled_orphans(connection, [seen.id for seen in intents])
+        payment_of: dict[object, Payment] = {row.intent_id or row.id: row for row in rows}
+        unsettled = [seen for seen in intents if seen.id not in settled]
+        return [
+            seen for seen in unsettled if _is_unwanted(seen, payment_of.get(seen.id) or payment_of.get(seen.payment_id))
+        ]
 
     async def _settle_orphan(self, seen: IntentSeen) -> bool:
         """Give an authorisation back that nobody here will ever use; captured money is a person's matter."""
@@ -215,3 +220,7 @@ class Reconciliation:
     def _count(self, kind: str, found: int) -> None:
         if found:
             self._metrics.drift.labels(kind).inc(found)
+
+
+def _is_unwanted(seen: IntentSeen, payment: Payment | None) -> bool:
+    return payment is None or (payment.status is PaymentStatus.CANCELED and seen.status not in SETTLED)

@@ -143,10 +143,15 @@ def _refund_of(known: list[Refund], seen: RefundSeen) -> Refund | None:
 
 
 async def _adopt(tx: Connection, payment: Payment, known: list[Refund], seen: RefundSeen) -> Refund | None:
-    """Take over a refund that somebody made in Stripe's dashboard; None when it cannot be."""
+    """Take over a refund that somebody made in Stripe's dashboard; None when it cannot be.
+
+    One that carries an id of ours is ours, and its row was lost: under that id the caller will ask for it again.
+    """
     if seen.status not in REFUND_WITHOUT_EFFECT and claimed(known) + seen.amount > payment.captured:
         return None
-    refund_id = derived_id(payment.id, f"stripe:{seen.id}")
+    refund_id = seen.refund_id
+    if refund_id is None or await payments.find_refund(tx, refund_id):
+        refund_id = derived_id(payment.id, f"stripe:{seen.id}")
     order = RefundPayment(refund_id=refund_id, amount=seen.amount, reason="made_at_stripe")
     return await payments.insert_refund(tx, payment.id, order)
 

@@ -111,8 +111,11 @@ async def add_finding(
     return added.scalar_one_or_none() is not None
 
 
-async def known_findings(connection: Connection, stripe_ids: Sequence[str]) -> set[str]:
-    found = await connection.execute(select(findings.c.stripe_id).where(findings.c.stripe_id.in_(stripe_ids)))
+async def settled_orphans(connection: Connection, stripe_ids: Sequence[str]) -> set[str]:
+    """Return which of these have been dealt with as orphans before."""
+    found = await connection.execute(
+        select(findings.c.stripe_id).where(findings.c.stripe_id.in_(stripe_ids), findings.c.kind != FindingKind.ADOPTED)
+    )
     return set(found.scalars())
 
 
