@@ -10,6 +10,7 @@ from payment_service.store import dead_letters, idempotency, outbox, reconciliat
 from shared.ticker import Job
 
 _FORGET_BATCH = 500
+_WATCH_S = 15.0
 _POST_INTERVAL_S = 30.0
 
 
@@ -68,5 +69,6 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("post_missing", _POST_INTERVAL_S, POST_BATCH, work.ledger_keeping.post_missing),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
+        Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
         Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),
     )

@@ -8,6 +8,8 @@ from reservation_service.booking.slot_cancellation import SLOTS_AT_ONCE
 from reservation_service.flags import HOLD_CLEANUP
 from shared.ticker import Job
 
+_WATCH_S = 15.0
+
 
 def jobs(work: Behaviours) -> tuple[Job, ...]:
     """Return the jobs of one process; any number of processes may run them beside each other."""
@@ -35,4 +37,5 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             work.slot_cancellations.run_due,
         ),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
+        Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
     )

@@ -174,6 +174,20 @@ class Database:
         except TimeoutError as error:
             raise DatabaseAway("ping") from error
 
+    async def oldest_transaction_s(self) -> float:
+        """Return for how long somebody, whoever it is, has kept a transaction of this database open.
+
+        Those of other roles are seen by members of pg_read_all_stats only.
+        """
+        async with self.reading() as connection:
+            open_for = await connection.execute(
+                text(
+                    "SELECT max(extract(epoch FROM clock_timestamp() - xact_start)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        return max(float(open_for.scalar_one() or 0), 0.0)
+
     def pool_state(self) -> dict[str, int]:
         """Return how many connections are active and idle, and how many requests wait for one."""
         pool = self.engine.pool

@@ -18,6 +18,7 @@ from shared.database import DatabaseAway
 # Any number will do as long as it is always the same one: two migrations of one database take turns on it.
 _ADVISORY_LOCK = 7_204_513
 _LOCK_WAIT_S = 60
+_TABLE_LOCK_WAIT_MS = 5000  # a migration never queues traffic behind itself
 
 
 class SchemaOutdated(RuntimeError):
@@ -45,7 +46,7 @@ async def _upgrade(database_url: str, package: str) -> tuple[str | None, str]:
         async with engine.connect() as connection:
             await connection.execute(text(f"SET lock_timeout = '{_LOCK_WAIT_S}s'"))
             await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
-            await connection.execute(text("SET lock_timeout = '5s'"))  # a migration never queues traffic behind itself
+            await connection.execute(text(f"SET lock_timeout = {_TABLE_LOCK_WAIT_MS}"))
             await connection.commit()
             try:
                 return await connection.run_sync(_upgrade_on, package)

@@ -37,11 +37,22 @@ class ProcessMetrics:
             registry=registry,
         )
 
+        self.oldest_transaction = Gauge(
+            "db_oldest_transaction_seconds",
+            "For how long has somebody kept a transaction open? PostgreSQL cannot tidy up after it. Alert above 300.",
+            registry=registry,
+        )
+
     def acquired(self, waited_s: float) -> None:
         self.pool_wait.observe(waited_s)
 
     def ticked(self, job: str, succeeded: bool, took_s: float) -> None:
         self.ticks.labels(job, str(succeeded).lower()).observe(took_s)
+
+    async def watch_transactions(self, database: Database) -> int:
+        """Measure the oldest transaction, whoever's it is; nothing of it is left to do. Run by a ticker."""
+        self.oldest_transaction.set(await database.oldest_transaction_s())
+        return 0
 
     def watch_pool(self, database: Database) -> None:
         """Let every scrape ask the pool itself."""

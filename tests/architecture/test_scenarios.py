@@ -5,6 +5,7 @@ import pytest
 from tests.architecture.source import snippet
 from tests.scenarios.catalogue import KINDS, catalogue, ids_in
 from tests.scenarios.claims import claims
+from tests.scenarios.elsewhere import answers, complaints
 
 SIZES = {"C": 20, "S": 30, "W": 20, "T": 10, "R": 8, "P": 11, "K": 10, "V": 13, "X": 18}
 INVARIANTS = 28
@@ -37,6 +38,14 @@ def test_every_demanded_scenario_has_a_test() -> None:
     """What the list demands is named by at least one test; whether it passes is for the full run to say."""
     claimed = {name for claim in claims() for name in claim.ids}
     assert [name for name, scenario in catalogue().items() if scenario.required and name not in claimed] == []
+
+
+def test_what_went_wrong_elsewhere_has_a_test_here() -> None:
+    """Every row of the list is named by a test or says why none can be, and no test names a row that is not there."""
+    untested = [one.id for one in complaints().values() if bool(one.not_ours) == (one.id in answers())]
+    assert untested == []
+    assert set(answers()) <= set(complaints())
+    assert len(complaints()) == 32
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,10 @@ class Stripe:
         finally:
             self._control("DELETE", f"/faults/{fault_id}")
 
+    def faults_met(self) -> int:
+        """Return how often the faults in force have been met."""
+        return sum(one["fired"] for one in self._control("GET", "/faults")["faults"])
+
     @contextmanager
     def webhooks_held_back(self) -> Iterator[None]:
         """Deliver nothing inside the block, and everything after it."""

@@ -44,7 +44,7 @@ def is_confirmed(answer: httpx.Response) -> bool:
 def test_a_booking_survives_a_crash(
     system: System, stripe: Stripe, service: Service, point: str, scenario: str
 ) -> None:
-    """C01..C08, C12..C14, C19: the service dies there once; the same calls again end in one paid booking."""
+    """C01..C08, C12..C14, C19, peers B2.21, B2.22: the service dies there once; the same calls again end in one paid booking."""
     guest, slot, key = a_customer(system), a_slot(system, capacity=2), a_key()
     crash = PlantedCrash(system, service, point)
 

@@ -53,7 +53,7 @@ def test_killed_before_the_card_is_confirmed(system: System, stripe: Stripe, vic
     ],
 )
 def test_killed_between_authorisation_and_capture(system: System, stripe: Stripe, victim: Service, point: str) -> None:
-    """C08: dead exactly there, nobody asks again, and the booking is confirmed within the lease and 15 s of the restart."""
+    """C08, peers B3.42: dead exactly there, nobody asks again, and the booking is confirmed within the lease and 15 s of the restart."""
     guest, slot = a_customer(system), a_slot(system, capacity=1)
     hold = a_hold(guest, slot)
     secret = awaiting_payment(guest, hold["id"])

@@ -7,7 +7,7 @@ from tests.system import System
 
 
 def test_a_guest_books_and_pays(system: System, stripe: Stripe) -> None:
-    """Hold, convert, pay, confirmed: seats are gone from sale, and the card was charged once, for the right amount."""
+    """Peers B2.36: hold, convert, pay, confirmed: seats are gone from sale, and the card was charged once, for the right amount."""
     guest, slot = a_guest(system), a_slot(system, capacity=4, price_minor=4500)
 
     hold = a_hold(guest, slot, seats=2)

@@ -38,7 +38,7 @@ def test_every_webhook_comes_twice(system: System, stripe: Stripe) -> None:
 
 @pytest.mark.parametrize("operation", ["create", "confirm", "capture"])
 def test_a_webhook_overtakes_the_answer(system: System, stripe: Stripe, operation: str) -> None:
-    """W05: the event of a call arrives while its caller still waits for the answer; nothing is lost or doubled."""
+    """W05, peers B2.37: the event of a call arrives while its caller still waits for the answer; nothing is lost or doubled."""
     guest, slot = a_guest(system), a_slot(system)
     hold = a_hold(guest, slot)
     with stripe.fault("webhook_first", operation=f"payment_intents.{operation}"):

@@ -263,7 +263,7 @@ async def test_a_key_that_is_refused_fails_fast(patient: Till) -> None:
 
 
 async def test_a_key_in_use_is_waited_for(patient: Till) -> None:
-    """S25: another worker is on the same step; the loser asks again under the same key and gets the winner's answer."""
+    """S25, peers B3.46: another worker is on the same step; the loser asks again under the same key and gets the winner's answer."""
     order = patient.order()
     in_use = says(409, {"error": {"type": "idempotency_error", "code": "idempotency_key_in_use"}})
     patient.line.meets(in_use, in_use)

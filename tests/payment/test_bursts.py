@@ -158,7 +158,7 @@ async def test_slow_work_is_done_once(till: Till) -> None:
 async def test_old_events_and_new_secrets(
     till_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, till: Till
 ) -> None:
-    """W08, W11: Stripe's retry of an old event has a new time and is taken; after the rotation the old secret is not."""
+    """W08, W11, peers B2.40: Stripe's retry of an old event has a new time and is taken; after the rotation the old secret is not."""
     old = {"id": "evt_old", "object": "event", "type": "customer.created", "created": 1_500_000_000, "livemode": False}
     answered(await till.deliver(old, at_s=time.time() - 200))
     fired("W08", 1)

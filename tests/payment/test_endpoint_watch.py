@@ -24,7 +24,7 @@ async def readiness(till: Till) -> str:
 
 
 async def test_types_that_no_endpoint_asks_for_are_told(till: Till) -> None:
-    """The gauge says how many are missing and readiness is degraded, never down; one more endpoint heals it."""
+    """Peers B2.39: the gauge says how many are missing and readiness is degraded, never down; one more endpoint heals it."""
     assert await missing(till) == f"{len(REQUIRED_EVENT_TYPES):.1f}"
     kept = sorted(REQUIRED_EVENT_TYPES)[1:]
     form = {f"enabled_events[{index}]": name for index, name in enumerate(kept)}

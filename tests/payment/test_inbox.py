@@ -8,6 +8,7 @@ import pytest
 
 from payment_service.flags import WEBHOOK_INBOX
 from shared.flags import Override
+from shared.payment_contract import PaymentStatus
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import never_connects
 from tests.payment.till import WEBHOOK_SECRETS, Till, intent_id
@@ -72,7 +73,7 @@ async def test_nothing_of_the_guest_is_stored(till: Till) -> None:
 
 
 async def test_events_that_concern_nobody_are_ignored_with_a_reason(till: Till) -> None:
-    """W06, W15, W16: other types, thin events, the other mode, charges without an intent."""
+    """W06, W15, W16, peers B2.33: other types, thin events, the other mode, charges without an intent."""
     answered(await till.deliver(an_event("evt_type")))
     answered(await till.deliver({"id": "evt_thin", "object": "v2.core.event", "type": "v1.billing.meter.error"}))
     live = an_event("evt_live", "payment_intent.succeeded", livemode=True)
@@ -103,7 +104,7 @@ async def test_without_the_inbox_the_effect_comes_before_the_answer(till: Till) 
 
 
 async def test_without_the_inbox_a_failure_is_503_and_the_redelivery_works(till: Till) -> None:
-    """Stripe cannot be asked: 503, the event stays stored, and its next delivery is processed."""
+    """Peers B2.20: Stripe cannot be asked: 503, the event stays stored, and its next delivery is processed."""
     await turn_inbox_off(till)
     payment = await till.created()
     await till.pay(payment)
@@ -124,3 +125,24 @@ async def test_what_was_acknowledged_before_is_not_forgotten_when_the_inbox_is_t
     assert await till.process() == 1
     (row,) = await till.event_rows()
     assert row["status"] == "processed"
+
+
+# The same authorisation as two releases of Stripe's API show it; neither is the one that our SDK speaks.
+OLD_SHAPE = {"charges": {"object": "list", "data": [{"id": "ch_1", "paid": True}]}, "amount": "4500", "source": None}
+NEW_SHAPE = {"latest_charge": {"id": "ch_1"}, "amount": {"value": 4500}, "status": {"code": "a_status_of_the_future"}}
+
+
+@pytest.mark.parametrize(
+    ("version", "shape"), [("2015-10-16", OLD_SHAPE), ("2031-01-01.future", NEW_SHAPE)], ids=["old", "new"]
+)
+async def test_the_version_of_an_event_does_not_matter(till: Till, version: str, shape: dict[str, Any]) -> None:
+    """W15, peers B2.34: an endpoint speaks an older or a newer API than we do: only the id is read, and then looked up."""
+    payment = await till.created()
+    await till.pay(payment)
+    subject = {"object": "payment_intent", "id": intent_id(payment)} | shape
+    kind = "payment_intent.amount_capturable_updated"
+    event = an_event(f"evt_{version[:4]}", kind, api_version=version, data={"object": subject})
+    answered(await till.deliver(event))
+    await till.process()
+    assert [(row["status"], row["reason"]) for row in await till.event_rows()] == [("processed", None)]
+    assert (await till.seen(payment.id)).status is PaymentStatus.AUTHORIZED

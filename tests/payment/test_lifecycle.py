@@ -30,7 +30,7 @@ async def test_a_payment_is_created_authorised_and_captured(till: Till) -> None:
 
 
 async def test_stripe_is_told_whose_payment_it_is(till: Till) -> None:
-    """The intent carries our ids, and the key is a function of booking, generation and step, never of the caller's key."""
+    """Peers B3.41, B3.45: the intent carries our ids, and the key is a function of booking, generation and step, never of the caller's key."""
     order = till.order(currency="JPY", amount=500)
     answered(await till.post("/internal/v1/payments", order.model_dump(mode="json"), key="whatever-the-caller-likes"))
     sent = till.line.form(0)
@@ -41,7 +41,7 @@ async def test_stripe_is_told_whose_payment_it_is(till: Till) -> None:
 
 
 async def test_a_lost_answer_to_create_is_found_by_its_key(till: Till) -> None:
-    """S01: UNKNOWN, then the same call under the same Stripe key: one intent, however often it is tried."""
+    """S01, peers B3.43: UNKNOWN, then the same call under the same Stripe key: one intent, however often it is tried."""
     order = till.order()
     till.line.meets(loses_the_answer, loses_the_answer)
     assert (await till.client.create(order)).outcome is Outcome.UNKNOWN
@@ -165,7 +165,7 @@ async def test_a_lost_answer_to_capture_is_asked_for(till: Till) -> None:
 
 
 async def test_an_unknown_capture_is_asked_for_before_it_is_repeated(till: Till) -> None:
-    """From UNKNOWN only ask: the next call begins with a look, and only then captures, once."""
+    """Peers B3.47: from UNKNOWN only ask: the next call begins with a look, and only then captures, once."""
     payment = await till.authorized()
     till.line.meets(loses_the_answer, never_connects)
     assert (await till.client.capture(payment.id)).outcome is Outcome.UNKNOWN

@@ -182,7 +182,7 @@ async def told(till: Till) -> AsyncIterator[list[int]]:
 
 @pytest.mark.parametrize("late", [False, True], ids=["on time", "late"])
 async def test_every_order_ends_alike(till: Till, late: bool, told: list[int]) -> None:
-    """W02, W03, W04, I15, I22: n! orders, each event three times and one under a second id: one end, one news a state."""
+    """W02, W03, W04, I15, I22, peers B2.29, B2.30: n! orders, each event three times and one under a second id: one end, one news a state."""
     for name, moments in STORIES.items():
         tales = [Tale(moments, order) for order in permutations(range(len(moments)))]
         told[1] += len(tales)

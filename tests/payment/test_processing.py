@@ -102,7 +102,7 @@ async def test_an_intent_that_is_not_ours_is_left_alone(till: Till) -> None:
 
 
 async def test_an_intent_of_ours_without_a_row_is_tried_again_and_then_dead(till: Till) -> None:
-    """W05: its row may still come; it is tried with growing waits, and an operator gets what never fits."""
+    """W05, peers B2.28: its row may still come; it is tried with growing waits, and an operator gets what never fits."""
     metadata = {"metadata[payment_id]": "0199aaaa-0000-7000-8000-000000000001"}
     await till.at_stripe("POST", "/v1/payment_intents", amount="100", currency="eur", **metadata)
     await till.deliver_all("payment_intent.created")
@@ -120,7 +120,7 @@ async def test_an_intent_of_ours_without_a_row_is_tried_again_and_then_dead(till
 
 
 async def test_stripe_away_is_no_fault_of_the_event(till: Till) -> None:
-    """However often Stripe cannot be asked, the event is not buried for it within three days; then it is."""
+    """Peers B2.20: however often Stripe cannot be asked, the event is not buried for it within three days; then it is."""
     payment = await till.created()
     await till.deliver_all("payment_intent.created")
     for _ in range(15):
@@ -209,7 +209,7 @@ async def test_an_event_that_kills_its_worker_each_time_is_buried(till: Till) ->
 
 
 async def test_a_killed_workers_event_is_taken_up_again(till: Till) -> None:
-    """C12: claimed and never finished: nobody touches it while the lease runs, then somebody does."""
+    """C12, peers B2.23: claimed and never finished: nobody touches it while the lease runs, then somebody does."""
     await till.created()
     await till.deliver_all("payment_intent.created")
     async with till.parts.database.transaction("test") as tx:

@@ -7,10 +7,12 @@ from uuid import uuid4
 
 import pytest
 
+from payment_service.gateway import wire_objects
 from payment_service.gateway.results import IntentSeen
 from payment_service.payments import recording
 from payment_service.states import CAPTURED, LEGAL_MOVES, OPEN, REFUND_MOVES, SETTLED, RefundStatus, class_of
 from payment_service.store.payments import Payment
+from payment_service.webhooks.handlers import HANDLERS
 from shared.payment_contract import PaymentStatus
 
 SHOWN_BY_STRIPE = (
@@ -73,7 +75,7 @@ def test_every_status_has_its_moves() -> None:
 
 
 def test_no_legal_move_goes_back_a_class() -> None:
-    """Open < authorized < settled, along every edge."""
+    """Peers B2.30: open < authorized < settled, along every edge."""
     backwards = [(was, now) for was, moves in LEGAL_MOVES.items() for now in moves if class_of(now) < class_of(was)]
     assert backwards == []
     assert {class_of(status) for status in OPEN} == {0}
@@ -120,3 +122,21 @@ def test_an_object_that_is_not_ours_is_noticed(changed: dict[str, object], contr
     payment = a_payment(PaymentStatus.AUTHORIZED)
     seen = replace(an_intent(payment, PaymentStatus.AUTHORIZED), **changed)  # type: ignore[arg-type]
     assert recording._contradiction(payment, seen) == contradiction
+
+
+# Which event tells of each status that Stripe moves an intent to; the first one is our own doing.
+TOLD_BY = {
+    "requires_payment_method": {"payment_intent.created", "payment_intent.payment_failed"},
+    "requires_confirmation": {"payment_intent.created"},
+    "requires_action": {"payment_intent.requires_action"},
+    "processing": {"payment_intent.processing"},
+    "requires_capture": {"payment_intent.amount_capturable_updated"},
+    "succeeded": {"payment_intent.succeeded"},
+    "canceled": {"payment_intent.canceled"},
+}
+
+
+def test_every_status_at_stripe_is_told_by_an_event_that_we_handle() -> None:
+    """Peers B2.32: a status that is read, and whose event nobody handles, would be pending for ever."""
+    assert set(TOLD_BY) == set(wire_objects._INTENT_STATUS)
+    assert set().union(*TOLD_BY.values()) <= set(HANDLERS)

@@ -47,7 +47,7 @@ def test_time_may_be_off_a_little_both_ways(off_s: int) -> None:
 
 @pytest.mark.parametrize("off_s", [-301, 301, 3600, -315_360_000])
 def test_a_replayed_or_future_delivery_is_refused(off_s: int) -> None:
-    """W07, L5: the SDK lets a timestamp of any future in; we do not."""
+    """W07, L5, peers B2.35: the SDK lets a timestamp of any future in; we do not."""
     with pytest.raises(WebhookSignatureInvalid):
         check(f"t={NOW_S:.0f},v1={digest()}", now_s=NOW_S + off_s)
 
@@ -78,7 +78,7 @@ def test_a_forged_signature_is_refused(header: str | None) -> None:
 
 
 def test_one_changed_byte_is_refused() -> None:
-    """The signature covers the bytes as they came."""
+    """Peers B2.35: the signature covers the bytes as they came."""
     with pytest.raises(WebhookSignatureInvalid):
         check(f"t={NOW_S:.0f},v1={digest()}", body=BODY.replace(b"1", b"2"))
 

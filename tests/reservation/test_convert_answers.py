@@ -71,7 +71,7 @@ def test_the_list_is_complete() -> None:
 
 @pytest.mark.parametrize(("act", "first", "then"), SETTING_UP, ids=name_of)
 async def test_setting_up(office: BoxOffice, act: Act | None, first: str, then: str) -> None:
-    """S01, S16, S17, S22, V08: 201 and the outcome of the list; the same call again is 200 and the only retry."""
+    """S01, S16, S17, S22, V08, peers B3.49: 201 and the outcome of the list; the same call again is 200 and the only retry."""
     guest, hold_id = await a_hold(office)
     if act is not None:
         office.payments.script("create", act)

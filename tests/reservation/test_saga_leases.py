@@ -94,7 +94,7 @@ async def test_two_engines_never_share_a_saga(bench: Bench) -> None:
 
 
 async def test_converting_twice_at_once_starts_one_saga(bench: Bench) -> None:
-    """K03, I4: ten converts of one hold through two engines: one saga, one payment, one booking."""
+    """K03, I4, peers B3.50: ten converts of one hold through two engines: one saga, one payment, one booking."""
     story = await bench.story()
     engines = [bench.engine, bench.another_engine()]
     booked = await asyncio.gather(*(bench.convert(story, engine=engines[n % 2]) for n in range(10)))

@@ -110,7 +110,7 @@ async def _due_in_s(bench: Bench, story: Story) -> float:
 
 
 async def test_a_payment_on_its_way_is_not_asked_about_all_the_time(bench: Bench) -> None:
-    """S14: `processing` past the window: the seats stay, and it asks at growing intervals, not at every tick."""
+    """S14, peers B2.31: `processing` past the window: the seats stay, and it asks at growing intervals, not at every tick."""
     patient = bench.another_engine(async_payment_max_seconds=3600)
     story = await bench.story()
     await bench.convert(story, engine=patient)
@@ -150,7 +150,7 @@ async def called_off(bench: Bench) -> Story:
 
 
 async def test_a_payment_that_was_called_off_is_made_anew(bench: Bench) -> None:
-    """S30, I4: the seats stay, the next convert makes generation 2 with another id, and only that one is captured."""
+    """S30, I4, peers B3.48: the seats stay, the next convert makes generation 2 with another id, and only that one is captured."""
     story = await called_off(bench)
     booking = await bench.booking(story)
     assert (booking["status"], booking["generation"], await bench.taken(story)) == ("pending", 1, SEATS)

@@ -70,7 +70,7 @@ async def test_a_message_about_no_booking_of_ours_is_ignored(bench: Bench) -> No
 
 
 async def test_a_message_before_the_answer_is_not_lost(bench: Bench) -> None:
-    """W05: `authorized` is told while the create call is still on its way; it is acted on as soon as that is back."""
+    """W05, peers B2.38: `authorized` is told while the create call is still on its way; it is acted on as soon as that is back."""
     story = await bench.story()
 
     async def told_meanwhile(operation: str) -> None:
@@ -116,7 +116,7 @@ async def test_a_message_that_nobody_could_act_on_makes_the_saga_due(bench: Benc
 
 
 async def test_a_decline_is_shown_and_the_same_payment_can_still_be_paid(bench: Bench) -> None:
-    """S11: a declined card leaves the booking pending with its payment, its seats and its class of decline."""
+    """S11, peers B3.44: a declined card leaves the booking pending with its payment, its seats and its class of decline."""
     story = await bench.story()
     await bench.convert(story)
     assert await bench.engine.signal(bench.payments.change(story.payment_id, decline_class="card_declined"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.scenarios.catalogue import FOLDER, Scenario, catalogue, groups
 from tests.scenarios.claims import claims
+from tests.scenarios.elsewhere import answers, complaints
 
 LAST_RUN = FOLDER / "last_run.json"
 _FROM_THE_PAGE = "../../"
@@ -50,6 +51,15 @@ def _tests() -> dict[str, list[str]]:
     return found
 
 
+def elsewhere_rows() -> list[Row]:
+    """Return a line for each thing that has gone wrong in other systems."""
+    return [
+        (f"`{one.id}`", one.what, ", ".join(f"`{test}`" for _, test in answers().get(one.id, ())) or one.not_ours)
+        for one in complaints().values()
+    ]
+
+
+ELSEWHERE_HEADS = ("row", "what happened elsewhere", "the test here")
 HEADS = ("id", "kind", "promise of", "what happens", "what holds", "tests", "last result")
 
 
@@ -59,4 +69,7 @@ def tables(table: Callable[[Row, list[Row]], str]) -> dict[str, Callable[[], str
         f"failure-modes.{group}": lambda group=group: table(HEADS, rows(group))  # type: ignore[misc]
         for group in groups()
     }
-    return blocks | {"failure-modes.last-run": last_run_line}
+    return blocks | {
+        "failure-modes.last-run": last_run_line,
+        "failure-modes.elsewhere": lambda: table(ELSEWHERE_HEADS, elsewhere_rows()),
+    }

@@ -3,18 +3,25 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from deploy.embedded.ports import free_port
 from deploy.embedded.postgres import Postgres
-from shared.database import Database, DatabaseAway
+from reservation_service.store.tables import metadata
+from shared import migrations
+from shared.database import Connection, Database, DatabaseAway, sqlstate
 from shared.migrations import SchemaOutdated, head, require_current, upgrade
 from tests.scenarios import fired
 
 PACKAGE = "reservation_service.store.migrations"
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 @pytest.fixture
@@ -49,6 +56,36 @@ async def test_many_at_once_take_turns(url: str) -> None:
         done = await asyncio.gather(*(loop.run_in_executor(threads, upgrade, url, PACKAGE) for _ in range(3)))
     assert sorted(done, key=str) == sorted([(None, head(PACKAGE)), *[(head(PACKAGE), head(PACKAGE))] * 2], key=str)
     assert await run(url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [0]
+
+
+async def test_a_migration_that_cannot_have_its_lock_gives_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P10: a report holds a table: the migration leaves within its time, all of it undone; readers never waited for long."""
+    first = ScriptDirectory.from_config(migrations._config(PACKAGE)).get_base()
+    assert first
+    with monkeypatch.context() as patch:
+        to_the_first = partial(command.upgrade, revision=first)
+        patch.setattr(migrations.command, "upgrade", lambda config, _head: to_the_first(config))
+        await asyncio.to_thread(upgrade, url, PACKAGE)
+    before = await run(url, "SELECT version_num FROM alembic_version")
+    monkeypatch.setattr(migrations, "_TABLE_LOCK_WAIT_MS", 200)
+    report = Database.connect(url, application_name="report", pool_size=1)
+    async with report.transaction("test") as tx:
+        for table in metadata.tables:
+            if await _exists(tx, table):
+                await tx.execute(text(f"LOCK TABLE {table} IN ACCESS SHARE MODE"))
+        with pytest.raises(DBAPIError) as refused:
+            await asyncio.to_thread(upgrade, url, PACKAGE)
+        assert sqlstate(refused.value) == LOCK_NOT_AVAILABLE
+        assert await run(url, "SELECT count(*) FROM reservations") == [0]
+    await report.close()
+    assert await run(url, "SELECT version_num FROM alembic_version") == before
+    assert await asyncio.to_thread(upgrade, url, PACKAGE) == (before[0], head(PACKAGE))
+    fired("P10", 1)
+
+
+async def _exists(connection: Connection, table: str) -> bool:
+    found = await connection.execute(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": table})
+    return bool(found.scalar_one())
 
 
 async def test_a_service_does_not_start_on_an_older_schema(url: str) -> None:
