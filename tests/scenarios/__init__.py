@@ -13,7 +13,11 @@ def fired(scenario_id: str, times: int) -> None:
     print(f"\n{_MARK}{scenario_id} {times}")
 
 
-def fired_in(captured: str) -> list[str]:
-    """Return the ids whose fault a test has told."""
-    lines = captured.splitlines()
-    return [line.removeprefix(_MARK).split()[0] for line in lines if line.startswith(_MARK)]
+def fired_in(captured: str) -> dict[str, int]:
+    """Return the ids whose fault a test has told, and how often it was seen."""
+    told: dict[str, int] = {}
+    for line in captured.splitlines():
+        if line.startswith(_MARK):
+            name, times = line.removeprefix(_MARK).split()[:2]
+            told[name] = told.get(name, 0) + int(times)
+    return told

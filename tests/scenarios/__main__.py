@@ -27,14 +27,16 @@ def main() -> int:
     if code not in (0, 1) or not told["full"]:
         print("the run did not come to its end, so nothing is written down")
         return code or 1
-    LAST_RUN.write_text(json.dumps(_record(told["results"]), indent=1) + "\n")
+    LAST_RUN.write_text(json.dumps(_record(told), indent=1) + "\n")
     reference_tables.main()
     return code
 
 
-def _record(results: dict[str, str]) -> dict[str, Any]:
+def _record(told: dict[str, Any]) -> dict[str, Any]:
+    results = told["results"]
     in_order = {name: results[name] for name in catalogue() if name in results}
-    return {"date": datetime.now(UTC).date().isoformat(), "commit": _commit(), "results": in_order}
+    today = datetime.now(UTC).date().isoformat()
+    return {"date": today, "commit": _commit(), "tests": told["tests"], "results": in_order}
 
 
 def _commit() -> str:

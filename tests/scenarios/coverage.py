@@ -1,7 +1,8 @@
 """What a run has proved: a scenario is covered by a test that names it, passed, and told its fault if it has one."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from tests.scenarios import fired_in
 from tests.scenarios.catalogue import by_area, catalogue
@@ -22,6 +23,17 @@ class Coverage:
 
     covered: frozenset[str]
     failed: frozenset[str]
+    seen: Mapping[str, int] = field(default_factory=dict)
+    """How often the faults of the covered ones were seen."""
+
+    def verdicts(self) -> dict[str, str]:
+        """Return in words how each scenario ended that was tried."""
+        proved = {name: self._proved(name) for name in sorted(self.covered)}
+        return proved | dict.fromkeys(sorted(self.failed), "failed")
+
+    def _proved(self, name: str) -> str:
+        times = self.seen.get(name, 0)
+        return f"passed, fault seen {times}x" if times else "passed"
 
     def missing(self) -> list[str]:
         """Return the demanded ids that this run has not proved."""
@@ -40,14 +52,15 @@ class Coverage:
 
 def covered_by(outcomes: Iterable[Outcome]) -> Coverage:
     """Judge a run; an id with a failed test is not covered, whatever other tests say."""
-    proved, failed = set[str](), set[str]()
+    proved, failed, seen = set[str](), set[str](), Counter[str]()
     for outcome in outcomes:
         if not outcome.passed:
             failed.update(outcome.ids)
             continue
-        told = set(fired_in(outcome.printed))
+        told = fired_in(outcome.printed)
+        seen.update({name: times for name, times in told.items() if name in outcome.ids})
         proved.update(name for name in outcome.ids if name in told or not _is_fault(name))
-    return Coverage(frozenset(proved - failed), frozenset(failed))
+    return Coverage(frozenset(proved - failed), frozenset(failed), seen)
 
 
 def _is_fault(scenario_id: str) -> bool:

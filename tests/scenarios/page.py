@@ -27,7 +27,13 @@ def last_run_line() -> str:
     run = last_run()
     if not run["commit"]:
         return "No full run has been written down yet.\n"
-    return f"The last full run that was written down: {run['date']}, commit `{run['commit']}`.\n"
+    passed, failed = run["tests"]["passed"], run["tests"]["failed"] + run["tests"]["error"]
+    counted = f"{passed} tests passed, {failed} failed"
+    proved = sum(result.startswith("passed") for result in run["results"].values())
+    return (
+        f"The last full run that was written down: {run['date']}, commit `{run['commit']}`, {counted}; "
+        f"it proved {proved} of {len(catalogue())}.\n"
+    )
 
 
 def rows(group: str) -> list[Row]:
@@ -37,7 +43,8 @@ def rows(group: str) -> list[Row]:
 
 def _row(scenario: Scenario) -> Row:
     files = ", ".join(f"[{path.rpartition('/')[2]}]({_FROM_THE_PAGE}{path})" for path in _tests()[scenario.id])
-    result = last_run()["results"].get(scenario.id, "")
+    run = last_run()
+    result = run["results"].get(scenario.id, "not proved" if run["commit"] else "")
     return f"`{scenario.id}`", scenario.kind, scenario.area.title, scenario.what, scenario.holds, files, result
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.source import ROOT
-from tests.scenarios import fired
+from tests.scenarios import fired, page
+from tests.scenarios.__main__ import _record
 from tests.scenarios.catalogue import catalogue
 from tests.scenarios.coverage import Outcome, covered_by
 from tests.scenarios.watch import RESULTS_FILE
@@ -92,4 +93,31 @@ def test_a_full_run_that_lacks_something_fails(tmp_path: Path, options: tuple[st
     assert done.returncode == (1 if full else 0), done.stdout + done.stderr
     assert "seats: covered 2/" in done.stdout
     assert ("this full run has not proved" in done.stdout) == full
-    assert json.loads(results.read_text()) == {"full": full, "results": {"K01": "passed", "V01": "passed"}}
+    assert json.loads(results.read_text()) == {
+        "full": full,
+        "tests": {"passed": 4, "failed": 0, "error": 0},
+        "results": {"K01": "passed, fault seen 3x", "V01": "passed"},
+    }
+
+
+def test_a_run_that_was_written_down_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page tells which run it was and how each scenario ended; what that run has not proved says so."""
+    coverage = covered_by([Outcome(("K01",), passed=True, printed=_TOLD), Outcome(("K02",), passed=False)])
+    told = {"tests": {"passed": 7, "failed": 1, "error": 1}, "results": coverage.verdicts() | {"Z99": "passed"}}
+    record = _record(told)
+    assert list(record["results"]) == ["K01", "K02"]
+    written = tmp_path / "last_run.json"
+    written.write_text(json.dumps(record))
+    monkeypatch.setattr(page, "LAST_RUN", written)
+    assert "7 tests passed, 2 failed; it proved 1 of 168" in page.last_run_line()
+    results = {row[0]: row[-1] for row in page.rows("races")}
+    assert (results["`K01`"], results["`K02`"], results["`K03`"]) == ("passed, fault seen 3x", "failed", "not proved")
+
+
+def test_before_the_first_run_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty record is shown as one."""
+    written = tmp_path / "last_run.json"
+    written.write_text('{"date": "", "commit": "", "results": {}}')
+    monkeypatch.setattr(page, "LAST_RUN", written)
+    assert page.last_run_line() == "No full run has been written down yet.\n"
+    assert {row[-1] for row in page.rows("races")} == {""}

@@ -36,8 +36,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus == pytest.ExitCode.OK and is_full(session.config) and coverage.missing():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if target := os.environ.get(RESULTS_FILE):
-        results = {**dict.fromkeys(coverage.covered, "passed"), **dict.fromkeys(coverage.failed, "failed")}
-        Path(target).write_text(json.dumps({"full": is_full(session.config), "results": results}))
+        tests = {kind: len(reporter.getreports(kind)) for kind in ("passed", "failed", "error")}
+        told = {"full": is_full(session.config), "tests": tests, "results": coverage.verdicts()}
+        Path(target).write_text(json.dumps(told))
 
 
 def show(reporter: pytest.TerminalReporter) -> None:
