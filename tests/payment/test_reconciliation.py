@@ -199,6 +199,36 @@ async def _compare_and_ask(till: Till) -> None:
     await till.run("ask_unsettled")
 
 
+async def drift(till: Till) -> dict[str, float]:
+    """Return what the metric of drift counts, by kind."""
+    page = (await till.http.get("/metrics")).text
+    lines = [line for line in page.splitlines() if line.startswith("payment_reconciliation_drift_total{")]
+    return {line.partition('kind="')[2].partition('"')[0]: float(line.split()[-1]) for line in lines}
+
+
+async def test_drift_is_counted_by_kind(office: Till) -> None:
+    """S26, I10: a quiet day shows none; then what only the comparison told is counted, each once, and not again."""
+    payment = await office.created()
+    await office.deliver_all()
+    while await office.process():
+        pass
+    await _compare_and_ask(office)
+    assert await drift(office) == {}, "everything that happened was told"
+
+    await office.pay(payment)
+    await _everything_at_once(office)
+    fired("S26", len(await office.stripe_events()) - len(await office.event_rows()))
+    await _compare_and_ask(office)
+    found = await drift(office)
+    assert (found["intent"], found["orphan"]) == (1, 1), found
+    assert found["payment"] >= 2, "two guests paid and one refund went through, in silence"
+    assert found["event"] == sum(row["deliveries"] == 0 for row in await office.event_rows())
+    await office.sql("UPDATE payments SET refreshed_at = NULL")
+    await _compare_and_ask(office)
+    assert await drift(office) == found
+    await office.sweep()  # a status was written by hand, so the news cannot add up
+
+
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_comparison_may_end_anywhere(office: Till, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
     """C19, C16: the process ends at each durable boundary of a comparison; the next one ends with the same books."""
