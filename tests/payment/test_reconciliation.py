@@ -218,7 +218,8 @@ async def test_drift_is_counted_by_kind(office: Till) -> None:
     await office.pay(payment)
     await _everything_at_once(office)
     fired("S26", len(await office.stripe_events()) - len(await office.event_rows()))
-    await _compare_and_ask(office)
+    for _ in range(2):  # cancelling the orphan made an event of its own
+        await _compare_and_ask(office)
     found = await drift(office)
     assert (found["intent"], found["orphan"]) == (1, 1), found
     assert found["payment"] >= 2, "two guests paid and one refund went through, in silence"

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from payment_service.webhooks import processing
+from shared.payment_contract import Outcome
 from tests.answers import answered
-from tests.payment.till import Till, open_till
+from tests.payment.line_to_stripe import loses_the_answer
+from tests.payment.till import GOOD_CARD, Till, open_till
 from tests.scenarios import fired
 
 KINDS = ("payment_intent.created", "payment_intent.amount_capturable_updated")
@@ -49,12 +51,13 @@ async def test_fifty_deliveries_at_two_doors_have_one_effect(tills: tuple[Till, 
 async def test_all_events_of_a_payment_at_once_make_one_payment(tills: tuple[Till, Till]) -> None:
     """W03, W05, peers B2.27: its create was not heard of, and both doors hear of it at once: one payment with one intent."""
     one, two = tills
-    payment = await one.created()
-    await one.pay(payment)
+    order = one.order()
+    one.line.meets(loses_the_answer)
+    assert (await one.client.create(order)).outcome is Outcome.UNKNOWN
+    (intent,) = await one.intents_of(order.reservation_id)
+    path = f"/v1/payment_intents/{intent['payment_intent']}/confirm"
+    await one.at_stripe("POST", path, payment_method=GOOD_CARD)
     events = await one.stripe_events(*KINDS)
-    await one.sql("DELETE FROM outbox")
-    await one.sql("DELETE FROM payment_calls")
-    await one.sql("UPDATE payments SET intent_id = NULL, status = 'none', version = 0, question = 0")
     for event, till in zip(events, tills, strict=True):
         answered(await till.deliver(event))
     while sum(await asyncio.gather(one.process(), two.process())):

@@ -59,14 +59,13 @@ async def test_many_at_once_take_turns(url: str) -> None:
 
 
 async def test_a_migration_that_cannot_have_its_lock_gives_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P10: a report holds a table: the migration leaves within its time, all of it undone; readers never waited for long."""
+    """P10: a report holds the tables: the migration leaves within its time and leaves nothing; once they are free it goes on."""
     first = ScriptDirectory.from_config(migrations._config(PACKAGE)).get_base()
     assert first
     with monkeypatch.context() as patch:
         to_the_first = partial(command.upgrade, revision=first)
         patch.setattr(migrations.command, "upgrade", lambda config, _head: to_the_first(config))
         await asyncio.to_thread(upgrade, url, PACKAGE)
-    before = await run(url, "SELECT version_num FROM alembic_version")
     monkeypatch.setattr(migrations, "_TABLE_LOCK_WAIT_MS", 200)
     report = Database.connect(url, application_name="report", pool_size=1)
     async with report.transaction("test") as tx:
@@ -78,8 +77,9 @@ async def test_a_migration_that_cannot_have_its_lock_gives_up(url: str, monkeypa
         assert sqlstate(refused.value) == LOCK_NOT_AVAILABLE
         assert await run(url, "SELECT count(*) FROM reservations") == [0]
     await report.close()
-    assert await run(url, "SELECT version_num FROM alembic_version") == before
-    assert await asyncio.to_thread(upgrade, url, PACKAGE) == (before[0], head(PACKAGE))
+    (reached,) = await run(url, "SELECT version_num FROM alembic_version")
+    assert reached != head(PACKAGE), "those before it stay: each is a transaction of its own"
+    assert await asyncio.to_thread(upgrade, url, PACKAGE) == (reached, head(PACKAGE))
     fired("P10", 1)
 
 
