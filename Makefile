@@ -24,7 +24,7 @@ demo: ## five stories: a booking, a decline, a renewal, Stripe away, a kill -9
 
 # Two workers, because most tests wait for processes more than they compute; a file's tests stay together.
 test: lint ## every check and every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 scenarios: ## every test, and docs/reference/failure-modes.md says what they have proved
 	@$(BOOTSTRAP) --dev

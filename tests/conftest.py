@@ -12,13 +12,15 @@ from deploy.embedded.databases import migrate
 from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
 from tests.audited import violated
+from tests.databases import Databases, quick_folder
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
+from tests.order import long_files_first
 from tests.redis_weather.plugin import (
     holders_in_this_weather,
+    leave_out_what_needs_steady_redis,
     offices_in_this_weather,
     pytest_addoption,
-    pytest_collection_modifyitems,
     pytest_configure,
     redis_in_this_weather,
 )
@@ -31,11 +33,16 @@ __all__ = [
     "holders_in_this_weather",
     "offices_in_this_weather",
     "pytest_addoption",
-    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_itemcollected",
     "pytest_sessionfinish",
 ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the tests that suit the Redis weather, and begin with the long ones."""
+    leave_out_what_needs_steady_redis(config, items)
+    long_files_first(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,8 +57,18 @@ def room_for_crowds() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """One embedded PostgreSQL for the whole run; it need not survive a power cut, so it never waits for the disk."""
-    with Postgres(tmp_path_factory.mktemp("postgres"), password=secrets.token_hex(16), durable=False) as server:
+    with (
+        quick_folder(tmp_path_factory.mktemp("postgres")) as folder,
+        Postgres(folder, password=secrets.token_hex(16), durable=False) as server,
+    ):
         yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: Postgres) -> Iterator[Databases]:
+    """The hand that makes and drops the databases of single tests."""
+    with Databases(postgres) as hand:
+        yield hand
 
 
 @pytest.fixture(scope="session")
@@ -84,27 +101,29 @@ def payment_template(postgres: Postgres) -> str:
     return _migrated_template(postgres, "payment")
 
 
-def _clone(request: pytest.FixtureRequest, postgres: Postgres, service: str) -> Iterator[str]:
+def _clone(request: pytest.FixtureRequest, postgres: Postgres, databases: Databases, service: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    postgres.create_database(name, template=_template_of(service))
+    databases.create(name, template=_template_of(service))
     yield postgres.url(name)
     if request.node.get_closest_marker("plants_violations") is None:
         assert violated(postgres.dsn(name), service) == {}, "the database is not as the audit wants it"
-    postgres.drop_database(name)
+    databases.drop(name)
 
 
 @pytest.fixture
 def reservation_database_url(
-    request: pytest.FixtureRequest, postgres: Postgres, reservation_template: str
+    request: pytest.FixtureRequest, postgres: Postgres, databases: Databases, reservation_template: str
 ) -> Iterator[str]:
     """A fresh, migrated database of reservation_service, audited and gone after the test."""
-    yield from _clone(request, postgres, "reservation")
+    yield from _clone(request, postgres, databases, "reservation")
 
 
 @pytest.fixture
-def payment_database_url(request: pytest.FixtureRequest, postgres: Postgres, payment_template: str) -> Iterator[str]:
+def payment_database_url(
+    request: pytest.FixtureRequest, postgres: Postgres, databases: Databases, payment_template: str
+) -> Iterator[str]:
     """A fresh, migrated database of payment_service, audited and gone after the test."""
-    yield from _clone(request, postgres, "payment")
+    yield from _clone(request, postgres, databases, "payment")
 
 
 @pytest.fixture(scope="session")
