@@ -111,8 +111,12 @@ def _held(table: Table, held: Sequence[tuple[UUID, int]]) -> ColumnElement[bool]
 async def put_back(
     connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *, due_in_s: float, **values: Any
 ) -> bool:
-    """Give the lease up and fall due again after `due_in_s`."""
-    return await _settle(connection, table, row_id, epoch, due_at=_in(due_in_s), **values)
+    """Give the lease up and fall due again after `due_in_s`; what is finished stays finished.
+
+    The worker may have finished it itself, in a transaction whose commit it never heard of.
+    """
+    unfinished = table.c.due_at.is_not(None)
+    return await _settle(connection, table, row_id, epoch, unfinished, due_at=_in(due_in_s), **values)
 
 
 async def finish(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:
@@ -127,9 +131,13 @@ async def finish_all(
     await connection.execute(update(table).where(_held(table, held)).values(due_at=None, lease_until=None, **values))
 
 
-async def _settle(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:
+async def _settle(
+    connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *only_if: ColumnElement[bool], **values: Any
+) -> bool:
     settled = await connection.execute(
-        update(table).where(table.c.id == row_id, table.c.lease_epoch == epoch).values(lease_until=None, **values)
+        update(table)
+        .where(table.c.id == row_id, table.c.lease_epoch == epoch, *only_if)
+        .values(lease_until=None, **values)
     )
     return settled.rowcount == 1
 

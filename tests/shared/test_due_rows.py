@@ -190,3 +190,15 @@ def test_pauses_grow_and_are_spread() -> None:
     assert [backoff_s(n, cap_s=10, uniform=longest) for n in (1, 2, 3, 4, 5, 50)] == [1, 2, 4, 8, 10, 10]
     dice = random.Random(1)
     assert len({backoff_s(5, uniform=dice.uniform) for _ in range(50)}) == 50
+
+
+async def test_what_is_finished_is_not_put_back(queue: Database) -> None:
+    """A worker that never heard of the commit that finished its row, and puts it back for that, changes nothing."""
+    (row_id,) = await add(queue)
+    (claimed,) = await claim(queue)
+    async with queue.transaction("test") as tx:
+        assert await finish(tx, JOBS, row_id, claimed["lease_epoch"], note="done")
+    async with queue.transaction("test") as tx:
+        assert not await put_back(tx, JOBS, row_id, claimed["lease_epoch"], due_in_s=0.0, note="again")
+    finished = await row(queue, row_id)
+    assert (finished["due_at"], finished["note"]) == (None, "done")
