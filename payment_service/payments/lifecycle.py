@@ -102,6 +102,9 @@ class Lifecycle:
         async with external_call("capture_payment_intent"):
             result = await self._provider.capture_intent(planned.intent_id, key=planned.key, deadline=deadline)
         payment = await self._conclude(planned, result, deadline)
+        if result.outcome is Outcome.DECLINED and payment.question <= planned.call.question:
+            # Stripe also refuses what an earlier call has done; nobody has seen since which of the two this is.
+            result = replace(result, outcome=Outcome.UNKNOWN)
         return self._known_capture(payment) or self._answers.of_call(_unless_done(result, payment), payment)
 
     async def _plan_capture(self, payment_id: UUID) -> _Planned | PaymentAnswer:

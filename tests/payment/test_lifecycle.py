@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
-from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says, tells
+from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, passes, says, tells
 from tests.payment.till import DECLINED_CARD, Till, intent_id, view
 from tests.scenarios import fired
 
@@ -171,6 +171,18 @@ async def test_an_unknown_capture_is_asked_for_before_it_is_repeated(till: Till)
     assert (await till.client.capture(payment.id)).outcome is Outcome.UNKNOWN
     assert (await till.client.capture(payment.id)).outcome is Outcome.OK
     assert len(till.line.keys("/capture")) == 1
+
+
+async def test_a_refusal_that_nobody_can_look_behind_is_unknown(till: Till) -> None:
+    """S02: Stripe refuses to capture what it has captured; as long as nobody has seen why, that is no decline."""
+    payment = await till.authorized()
+    till.line.meets(loses_the_answer, never_connects)
+    assert (await till.client.capture(payment.id)).outcome is Outcome.UNKNOWN
+    till.line.meets(never_connects, passes, never_connects)
+    assert (await till.client.capture(payment.id)).outcome is Outcome.UNKNOWN
+    assert len(till.line.keys("/capture")) == 2, "the look before was not answered, so it was tried again"
+    assert (await till.client.capture(payment.id)).outcome is Outcome.OK
+    fired("S02", till.line.met)
 
 
 async def test_a_capture_that_did_not_happen_gets_a_fresh_key(till: Till) -> None:
