@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos redis-weather clean \
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate redis-weather clean \
 	bench-failures bench-convert bench-confirm
 
 PYTHON ?= python3
@@ -33,6 +33,10 @@ scenarios: ## every test, and docs/reference/failure-modes.md says what they hav
 chaos: ## 200 bookings while services die and webhooks misbehave (SEED=n repeats a day, BUDGET=seconds)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
+
+simulate: ## 100,000 worlds in which everything goes wrong (SEEDS=, SEED=first, BUDGET=seconds)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
 
 redis-weather: ## the suites that touch Redis while it is absent, killed, flushed, silent, paused (MODE=, SEED=, BUDGET=)
 	@$(BOOTSTRAP) --dev

@@ -111,6 +111,20 @@ def moves_table(moves: Mapping[Any, Iterable[Any]], owners: Mapping[Any, str] | 
     return table(heads, rows)
 
 
+def machine(moves: Mapping[Any, Iterable[Any]]) -> str:
+    """Return a state machine as a diagram: where a row begins (nobody moves it there), each move, and where it ends."""
+    reached = {str(following) for becomes in moves.values() for following in becomes}
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for status, becomes in moves.items():
+        following = sorted(str(name) for name in becomes)
+        if str(status) not in reached and following:
+            lines.append(f"    [*] --> {status}")
+        lines.extend(f"    {status} --> {name}" for name in following)
+        if str(status) in reached and not following:
+            lines.append(f"    {status} --> [*]")
+    return "\n".join([*lines, "```", ""])
+
+
 def names_list(names: type[StrEnum]) -> str:
     """Return the members of a vocabulary."""
     return ", ".join(f"`{name}`" for name in names) + "\n"
@@ -181,6 +195,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "errors.reservation": lambda: errors_table(reservation_service.errors),
     "errors.payment": lambda: errors_table(payment_service.errors),
     "states.booking": lambda: moves_table(reservation_service.states.LEGAL_MOVES, reservation_service.states.OWNERS),
+    "machine.booking": lambda: machine(reservation_service.states.LEGAL_MOVES),
+    "machine.saga": lambda: machine(reservation_service.states.LEGAL_SAGA_MOVES),
+    "machine.payment": lambda: machine(payment_service.states.LEGAL_MOVES),
+    "machine.refund": lambda: machine(payment_service.states.REFUND_MOVES),
     "states.seats": pinned_table,
     "states.saga": lambda: moves_table(reservation_service.states.LEGAL_SAGA_MOVES),
     "states.payment": lambda: moves_table(payment_service.states.LEGAL_MOVES),

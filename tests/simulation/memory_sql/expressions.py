@@ -1,0 +1,511 @@
+"""The expression language of the store, evaluated on rows in memory: what SQLAlchemy would compile is computed here.
+
+Named and shaped after the words that `store/` imports from SQLAlchemy, with SQL's three-valued logic: NULL is None, and
+whatever is compared with it is neither true nor false. A word that is not known here raises NotImplementedError.
+"""
+
+import hashlib
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+
+class Env:
+    """What an expression may look at: the present row of each source, and the store with its clock and sequences."""
+
+    __slots__ = ("group", "rows", "store")
+
+    def __init__(self, rows: dict[Any, Mapping[str, Any]], store: Any, group: "list[Env] | None" = None) -> None:
+        self.rows = rows
+        self.store = store
+        self.group = group
+
+
+class Expr:
+    """Anything that has a value for a row. Operators build larger ones, as SQLAlchemy's do."""
+
+    __slots__ = ()
+    name = ""
+    aggregate = False
+
+    def __class_getitem__(cls, _item: Any) -> type:
+        return cls
+
+    def of(self, env: Env) -> Any:
+        raise NotImplementedError(type(self).__name__)
+
+    def __eq__(self, other: object) -> "Expr":  # type: ignore[override]
+        return IsNull(self) if other is None else Binary(operator.eq, self, lit(other))
+
+    def __ne__(self, other: object) -> "Expr":  # type: ignore[override]
+        return Not(IsNull(self)) if other is None else Binary(operator.ne, self, lit(other))
+
+    __hash__ = object.__hash__
+
+    def __lt__(self, other: Any) -> "Expr":
+        return Binary(operator.lt, self, lit(other))
+
+    def __le__(self, other: Any) -> "Expr":
+        return Binary(operator.le, self, lit(other))
+
+    def __gt__(self, other: Any) -> "Expr":
+        return Binary(operator.gt, self, lit(other))
+
+    def __ge__(self, other: Any) -> "Expr":
+        return Binary(operator.ge, self, lit(other))
+
+    def __add__(self, other: Any) -> "Expr":
+        return Binary(operator.add, self, lit(other))
+
+    def __radd__(self, other: Any) -> "Expr":
+        return Binary(operator.add, lit(other), self)
+
+    def __sub__(self, other: Any) -> "Expr":
+        return Binary(operator.sub, self, lit(other))
+
+    def __rsub__(self, other: Any) -> "Expr":
+        return Binary(operator.sub, lit(other), self)
+
+    def __mul__(self, other: Any) -> "Expr":
+        return Binary(operator.mul, self, lit(other))
+
+    def __neg__(self) -> "Expr":
+        return Binary(operator.sub, Literal(0), self)
+
+    def __and__(self, other: Any) -> "Expr":
+        return And(self, other)
+
+    def __or__(self, other: Any) -> "Expr":
+        return Or(self, other)
+
+    def __invert__(self) -> "Expr":
+        return Not(self)
+
+    def __getitem__(self, key: Any) -> "Expr":
+        return Member(self, key)
+
+    @property
+    def astext(self) -> "Expr":
+        return AsText(self)
+
+    def is_(self, other: Any) -> "Expr":
+        return IsNull(self) if other is None else Is(self, other)
+
+    def is_not(self, other: Any) -> "Expr":
+        return Not(self.is_(other))
+
+    def is_distinct_from(self, other: Any) -> "Expr":
+        return Not(Same(self, lit(other)))
+
+    def in_(self, values: Any) -> "Expr":
+        return In(self, values)
+
+    def not_in(self, values: Any) -> "Expr":
+        return Not(In(self, values))
+
+    def between(self, low: Any, high: Any) -> "Expr":
+        return And(self >= low, self <= high)
+
+    def label(self, name: str) -> "Expr":
+        return Label(self, name)
+
+    def desc(self) -> "Expr":
+        return Descending(self)
+
+    def asc(self) -> "Expr":
+        return self
+
+    def op(self, sign: str) -> Any:
+        raise NotImplementedError(f"operator {sign}")
+
+
+class Literal(Expr):
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any, *_type: Any) -> None:
+        self.value = value
+
+    def of(self, env: Env) -> Any:
+        return self.value
+
+
+def lit(value: Any) -> Expr:
+    return value if isinstance(value, Expr) else Literal(value)
+
+
+class Column(Expr):
+    """A column; `table` is set by the table that it stands in."""
+
+    __slots__ = ("identity", "name", "nullable", "primary_key", "server_default", "table", "type", "what")
+
+    def __init__(self, name: str, kind: Any = None, *what: Any, **options: Any) -> None:
+        self.name = name
+        self.type = kind
+        self.what = what
+        self.identity = any(type(one).__name__ == "Identity" for one in what)
+        self.primary_key = options.get("primary_key", False)
+        self.nullable = options.get("nullable", not self.primary_key)
+        self.server_default = options.get("server_default")
+        self.table: Any = None
+
+    def of(self, env: Env) -> Any:
+        return env.rows[self.table][self.name]
+
+
+class Binary(Expr):
+    __slots__ = ("left", "right", "sign")
+
+    def __init__(self, sign: Callable[[Any, Any], Any], left: Expr, right: Expr) -> None:
+        self.sign = sign
+        self.left = left
+        self.right = right
+
+    @property
+    def aggregate(self) -> bool:  # type: ignore[override]
+        return self.left.aggregate or self.right.aggregate
+
+    def of(self, env: Env) -> Any:
+        left = self.left.of(env)
+        if left is None:
+            return None
+        right = self.right.of(env)
+        return None if right is None else self.sign(left, right)
+
+
+class Same(Binary):
+    """IS NOT DISTINCT FROM: NULL is the same as NULL."""
+
+    __slots__ = ()
+
+    def __init__(self, left: Expr, right: Expr) -> None:
+        super().__init__(operator.eq, left, right)
+
+    def of(self, env: Env) -> Any:
+        return self.left.of(env) == self.right.of(env)
+
+
+class And(Expr):
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = tuple(lit(part) for part in parts)
+
+    def of(self, env: Env) -> Any:
+        answer: Any = True
+        for part in self.parts:
+            value = part.of(env)
+            if value is None:
+                answer = None
+            elif not value:
+                return False
+        return answer
+
+
+class Or(Expr):
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = tuple(lit(part) for part in parts)
+
+    def of(self, env: Env) -> Any:
+        answer: Any = False
+        for part in self.parts:
+            value = part.of(env)
+            if value is None:
+                answer = None
+            elif value:
+                return True
+        return answer
+
+
+class Not(Expr):
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = lit(inner)
+
+    def of(self, env: Env) -> Any:
+        value = self.inner.of(env)
+        return None if value is None else not value
+
+
+class IsNull(Expr):
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Expr) -> None:
+        self.inner = inner
+
+    def of(self, env: Env) -> Any:
+        return self.inner.of(env) is None
+
+
+class Is(Expr):
+    """IS TRUE, IS FALSE: never NULL."""
+
+    __slots__ = ("inner", "wanted")
+
+    def __init__(self, inner: Expr, wanted: Any) -> None:
+        self.inner = inner
+        self.wanted = wanted.of(None) if isinstance(wanted, Expr) else wanted
+
+    def of(self, env: Env) -> Any:
+        return self.inner.of(env) is self.wanted
+
+
+class In(Expr):
+    __slots__ = ("inner", "values")
+
+    def __init__(self, inner: Expr, values: Any) -> None:
+        self.inner = inner
+        self.values = values if hasattr(values, "values_in") else list(values)
+
+    def of(self, env: Env) -> Any:
+        value = self.inner.of(env)
+        if value is None:
+            return None
+        return value in (self.values if isinstance(self.values, list) else self.values.values_in(env))
+
+
+class Label(Expr):
+    __slots__ = ("inner", "name")
+
+    def __init__(self, inner: Any, name: str) -> None:
+        self.inner = lit(inner)
+        self.name = name
+
+    @property
+    def aggregate(self) -> bool:  # type: ignore[override]
+        return self.inner.aggregate
+
+    def of(self, env: Env) -> Any:
+        return self.inner.of(env)
+
+
+class Descending(Expr):
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Expr) -> None:
+        self.inner = inner
+
+    def of(self, env: Env) -> Any:
+        return self.inner.of(env)
+
+
+class Member(Expr):
+    """A member of a JSON document."""
+
+    __slots__ = ("inner", "key")
+
+    def __init__(self, inner: Expr, key: Any) -> None:
+        self.inner = inner
+        self.key = key
+
+    def of(self, env: Env) -> Any:
+        document = self.inner.of(env)
+        return document.get(self.key) if isinstance(document, dict) else None
+
+
+class AsText(Expr):
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Expr) -> None:
+        self.inner = inner
+
+    def of(self, env: Env) -> Any:
+        value = self.inner.of(env)
+        return None if value is None else str(value)
+
+
+class Cast(Expr):
+    __slots__ = ("inner", "kind")
+
+    def __init__(self, inner: Any, kind: Any) -> None:
+        self.inner = lit(inner)
+        self.kind = kind
+
+    def of(self, env: Env) -> Any:
+        value = self.inner.of(env)
+        if isinstance(value, str) and type(self.kind).__name__ == "DateTime":
+            return datetime.fromisoformat(value)
+        return value
+
+
+class Extract(Expr):
+    __slots__ = ("inner",)
+
+    def __init__(self, field: str, inner: Any) -> None:
+        if field != "epoch":
+            raise NotImplementedError(f"extract {field}")
+        self.inner = lit(inner)
+
+    def of(self, env: Env) -> Any:
+        value = self.inner.of(env)
+        if value is None:
+            return None
+        return value.total_seconds() if isinstance(value, timedelta) else value.timestamp()
+
+
+class Case(Expr):
+    __slots__ = ("pairs", "rest")
+
+    def __init__(self, *pairs: tuple[Any, Any], else_: Any = None) -> None:
+        self.pairs = [(lit(condition), lit(value)) for condition, value in pairs]
+        self.rest = lit(else_)
+
+    def of(self, env: Env) -> Any:
+        for condition, value in self.pairs:
+            if condition.of(env):
+                return value.of(env)
+        return self.rest.of(env)
+
+
+class Tuple(Expr):
+    __slots__ = ("parts",)
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = tuple(lit(part) for part in parts)
+
+    def of(self, env: Env) -> Any:
+        return tuple(part.of(env) for part in self.parts)
+
+
+_ONE_OF = re.compile(r"(\w+) IN \((.*)\)", re.DOTALL)
+
+
+class Text(Expr):
+    """Words of SQL: a literal, a list of a column's values, or a whole statement that is written out by hand."""
+
+    __slots__ = ("_column", "_values", "sql")
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+        self._column: str | None = None
+        self._values: Any = None
+        if listed := _ONE_OF.fullmatch(sql):
+            self._column = listed[1]
+            self._values = frozenset(re.findall(r"'([^']*)'", listed[2]))
+        elif sql.startswith("'") and sql.endswith("'"):
+            self._values = sql[1:-1]
+        elif sql in {"true", "false"}:
+            self._values = sql == "true"
+
+    def of(self, env: Env) -> Any:
+        if self._column is not None:
+            (row,) = env.rows.values()
+            return row[self._column] in self._values
+        if self._values is None:
+            raise NotImplementedError(self.sql)
+        return self._values
+
+    def bindparams(self, **_values: Any) -> "Text":
+        return self
+
+    def columns(self, *_columns: Any, **_types: Any) -> "Text":
+        return self
+
+
+def _coalesce(env: Env, *parts: Expr) -> Any:
+    return next((value for part in parts if (value := part.of(env)) is not None), None)
+
+
+def _known(env: Env, parts: Iterable[Expr]) -> list[Any]:
+    return [value for part in parts if (value := part.of(env)) is not None]
+
+
+def _make_interval(env: Env, *parts: Expr) -> Any:
+    years, months, weeks, days, hours, minutes, seconds = [*(part.of(env) for part in parts), *([0] * (7 - len(parts)))]
+    if years or months:
+        raise NotImplementedError("intervals of months")
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def _date_trunc(env: Env, unit: Expr, inner: Expr) -> Any:
+    value: datetime = inner.of(env)
+    if unit.of(env) != "milliseconds":
+        raise NotImplementedError("date_trunc of other units")
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+def _now(env: Env) -> datetime:
+    now: datetime = env.store.now()
+    return now
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "clock_timestamp": _now,
+    "now": _now,
+    "coalesce": _coalesce,
+    "greatest": lambda env, *parts: max(_known(env, parts), default=None),
+    "least": lambda env, *parts: min(_known(env, parts), default=None),
+    "make_interval": _make_interval,
+    "date_trunc": _date_trunc,
+    "extract": lambda env, _field, inner: Extract("epoch", inner).of(env),
+    "lower": lambda env, inner: inner.of(env).lower(),
+    "upper": lambda env, inner: inner.of(env).upper(),
+    "left": lambda env, inner, n: inner.of(env)[: n.of(env)],
+    "md5": lambda env, inner: hashlib.md5(inner.of(env).encode()).hexdigest(),  # noqa: S324  PostgreSQL's own
+}
+_AGGREGATES: dict[str, Callable[[list[Any]], Any]] = {
+    "count": len,
+    "sum": lambda values: sum(values) if values else None,
+    "max": lambda values: max(values, default=None),
+    "min": lambda values: min(values, default=None),
+    "bool_or": lambda values: any(values) if values else None,
+    "bool_and": lambda values: all(values) if values else None,
+}
+
+
+class Function(Expr):
+    __slots__ = ("name", "parts", "way")
+
+    def __init__(self, name: str, *parts: Any) -> None:
+        self.name = name
+        self.parts = tuple(lit(part) for part in parts)
+        self.way = _FUNCTIONS.get(name)
+
+    @property
+    def aggregate(self) -> bool:  # type: ignore[override]
+        return any(part.aggregate for part in self.parts)
+
+    def of(self, env: Env) -> Any:
+        if self.way is None:
+            raise NotImplementedError(f"func.{self.name}")
+        return self.way(env, *self.parts)
+
+
+class Aggregate(Expr):
+    """A function of all rows of a group; `count()` without an argument counts rows."""
+
+    __slots__ = ("condition", "name", "part")
+    aggregate = True
+
+    def __init__(self, name: str, *parts: Any, condition: Expr | None = None) -> None:
+        self.name = name
+        self.part = lit(parts[0]) if parts else None
+        self.condition = condition
+
+    def filter(self, *conditions: Any) -> "Aggregate":
+        return Aggregate(self.name, *([self.part] if self.part is not None else []), condition=And(*conditions))
+
+    def of(self, env: Env) -> Any:
+        if env.group is None:
+            raise NotImplementedError("an aggregate outside of a select")
+        counted = [one for one in env.group if self.condition is None or self.condition.of(one)]
+        if self.part is None:
+            return len(counted)
+        part = self.part
+        return _AGGREGATES[self.name]([value for one in counted if (value := part.of(one)) is not None])
+
+
+class _Func:
+    """`func.<name>(...)`; a function that nobody has written down here is an error only when it is evaluated."""
+
+    def __getattr__(self, name: str) -> Callable[..., Expr]:
+        if name in _AGGREGATES:
+            return lambda *parts, **_more: Aggregate(name, *parts)
+        return lambda *parts, **_more: Function(name, *parts)
+
+
+func = _Func()

@@ -1,0 +1,403 @@
+"""Statements as `store/` writes them: select, insert, update and delete, run on the rows of a store.
+
+Rows are compared in the order in which they were inserted, as a heap that nobody disturbs would give them. Locking
+clauses say nothing here: transactions run one after the other.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tests.simulation.memory_sql.expressions import And, Binary, Column, Descending, Env, Expr, Literal, lit
+from tests.simulation.memory_sql.result import Result
+from tests.simulation.memory_sql.schema import Columns, Row, Table
+
+
+class Derived:
+    """A subquery, a common table expression or an alias: a source with columns of its own."""
+
+    def __init__(self, query: Select, name: str = "") -> None:
+        self.query = query
+        self.name = name
+        columns = {}
+        for part in query.outputs():
+            column = Column(part.name)
+            column.table = self
+            columns[part.name] = column
+        self.c = Columns(columns)
+
+    def rows(self, env: Env) -> Iterable[Row]:
+        return self.query.run(env.store, outer=env).dicts()
+
+
+Source = Table | Derived
+
+
+def _rows_of(source: Source, env: Env) -> Iterable[Row]:
+    if isinstance(source, Table):
+        return env.store.rows(source).values()
+    return source.rows(env)
+
+
+def _conjuncts(conditions: Iterable[Any]) -> list[Expr]:
+    found: list[Expr] = []
+    for condition in conditions:
+        if isinstance(condition, And):
+            found.extend(_conjuncts(condition.parts))
+        else:
+            found.append(lit(condition))
+    return found
+
+
+def _narrowed(source: Source, conditions: list[Expr], env: Env) -> tuple[Iterable[Row], list[Expr]]:
+    """Return the rows of a source that may fit, and the conditions that are still to be looked at."""
+    if not isinstance(source, Table):
+        return source.rows(env), conditions
+    rows = env.store.rows(source)
+    for condition in conditions:
+        if (
+            type(condition) is Binary
+            and condition.sign is operator.eq
+            and type(condition.left) is Column
+            and condition.left.table is source
+            and type(condition.right) is Literal
+        ):
+            name, value = condition.left.name, condition.right.value
+            left = [other for other in conditions if other is not condition]
+            if source.primary_key == (name,):
+                row = rows.get(value)
+                return ([] if row is None else [row]), left
+            return [row for row in rows.values() if row[name] == value], left
+    return list(rows.values()), conditions
+
+
+class Select:
+    """`select(...)`; every method returns the same object, which is built in one breath and then run."""
+
+    def __init__(self, *outputs: Any) -> None:
+        self._outputs = outputs
+        self._sources: list[Source] = []
+        self._joins: list[tuple[Source, Expr | None, bool]] = []
+        self._where: list[Any] = []
+        self._order: list[Expr] = []
+        self._group: list[Expr] | None = None
+        self._having: list[Any] = []
+        self._limit: Expr | None = None
+        self._correlated: tuple[Any, ...] = ()
+        self._distinct = False
+
+    def __class_getitem__(cls, _item: Any) -> type:
+        return cls
+
+    # building
+
+    def where(self, *conditions: Any) -> Select:
+        self._where.extend(conditions)
+        return self
+
+    filter = where
+
+    def add_columns(self, *outputs: Any) -> Select:
+        self._outputs += outputs
+        return self
+
+    def select_from(self, *sources: Any) -> Select:
+        self._sources.extend(sources)
+        return self
+
+    def join(self, source: Any, condition: Any = None, *, isouter: bool = False) -> Select:
+        self._joins.append((source, condition, isouter))
+        return self
+
+    def outerjoin(self, source: Any, condition: Any = None) -> Select:
+        return self.join(source, condition, isouter=True)
+
+    def order_by(self, *order: Any) -> Select:
+        self._order.extend(lit(one) for one in order)
+        return self
+
+    def group_by(self, *group: Any) -> Select:
+        self._group = [*(self._group or []), *group]
+        return self
+
+    def having(self, *conditions: Any) -> Select:
+        self._having.extend(conditions)
+        return self
+
+    def limit(self, limit: Any) -> Select:
+        self._limit = lit(limit)
+        return self
+
+    def distinct(self) -> Select:
+        self._distinct = True
+        return self
+
+    def correlate(self, *sources: Any) -> Select:
+        self._correlated += sources
+        return self
+
+    def with_for_update(self, **_how: Any) -> Select:
+        return self
+
+    def cte(self, name: str = "", **_how: Any) -> Derived:
+        return Derived(self, name)
+
+    def subquery(self, name: str = "") -> Derived:
+        return Derived(self, name)
+
+    alias = subquery
+
+    def scalar_subquery(self) -> Expr:
+        return Scalar(self)
+
+    def exists(self) -> Expr:
+        return Exists(self)
+
+    # running
+
+    def outputs(self) -> list[Expr]:
+        found: list[Expr] = []
+        for output in self._outputs:
+            if isinstance(output, Table | Derived):
+                found.extend(output.c)
+            else:
+                found.append(lit(output))
+        return found
+
+    def _from(self, outputs: list[Expr]) -> list[Source]:
+        if self._sources:
+            return self._sources
+        whole = [output for output in self._outputs if isinstance(output, Table | Derived)]
+        if whole:
+            return whole  # whatever else is looked at is joined to it, or stands in a subquery
+        joined = [source for source, _, _ in self._joins]
+        found: list[Source] = []
+        for expression in (*outputs, *_conjuncts(self._where)):
+            for source in _sources_in(expression):
+                if source not in found and source not in joined and source not in self._correlated:
+                    found.append(source)
+        return found
+
+    def run(self, store: Any, outer: Env | None = None) -> Result:
+        outputs = [output if isinstance(output, Table | Derived) else lit(output) for output in self._outputs]
+        plain = [output for output in outputs if isinstance(output, Expr)]
+        envs = self._envs(store, plain, outer)
+        if self._group is not None or any(output.aggregate for output in plain):
+            envs = self._grouped(envs, store)
+        if self._order:
+            for by in reversed(self._order):
+                envs.sort(key=lambda env, by=by: by.of(env), reverse=isinstance(by, Descending))  # type: ignore[misc]
+        if self._limit is not None:
+            envs = envs[: self._limit.of(Env({}, store))]
+        if len(plain) < len(outputs):
+            return Result.of_dicts([_shown(outputs, env) for env in envs])
+        rows = [[output.of(env) for output in plain] for env in envs]
+        if self._distinct:
+            rows = [row for place, row in enumerate(rows) if row not in rows[:place]]
+        return Result([output.name for output in plain], rows)
+
+    def _envs(self, store: Any, outputs: list[Expr], outer: Env | None) -> list[Env]:
+        base = Env(dict(outer.rows) if outer else {}, store)
+        sources = self._from(outputs)
+        conditions = _conjuncts(self._where)
+        if len(sources) == 1 and not self._joins:
+            (source,) = sources
+            rows, conditions = _narrowed(source, conditions, base)
+            envs = [Env({**base.rows, source: row} if outer else {source: row}, store) for row in rows]
+        else:
+            envs = [base]
+            for source in sources:
+                envs = [Env({**env.rows, source: row}, store) for env in envs for row in _rows_of(source, env)]
+            for source, condition, is_outer in self._joins:
+                envs = _joined(envs, source, condition, is_outer=is_outer)
+        for condition in conditions:
+            envs = [env for env in envs if condition.of(env)]
+        return envs
+
+    def _grouped(self, envs: list[Env], store: Any) -> list[Env]:
+        if self._group is None:
+            return [Env(envs[0].rows if envs else {}, store, envs)]
+        groups: dict[Any, list[Env]] = {}
+        for env in envs:
+            groups.setdefault(tuple(by.of(env) for by in self._group), []).append(env)
+        grouped = [Env(members[0].rows, store, members) for members in groups.values()]
+        return [env for env in grouped if And(*self._having).of(env)]
+
+    def values_in(self, env: Env) -> list[Any]:
+        """Return the values of the one column, for IN."""
+        return self.run(env.store, outer=env).scalars().all()
+
+
+def _shown(outputs: list[Any], env: Env) -> Row:
+    row: Row = {}
+    for output in outputs:
+        if isinstance(output, Expr):
+            row[output.name] = output.of(env)
+        else:
+            row.update(env.rows[output])
+    return row
+
+
+def _joined(envs: list[Env], source: Source, condition: Expr | None, *, is_outer: bool) -> list[Env]:
+    found = []
+    for env in envs:
+        matches = [Env({**env.rows, source: row}, env.store) for row in _rows_of(source, env)]
+        matches = [match for match in matches if condition is None or condition.of(match)]
+        if not matches and is_outer:
+            matches = [Env({**env.rows, source: dict.fromkeys(source.c.keys())}, env.store)]
+        found.extend(matches)
+    return found
+
+
+def _sources_in(expression: Any) -> Iterable[Source]:
+    """Yield the sources whose columns an expression mentions, itself a plain tree of slots."""
+    if isinstance(expression, Column):
+        if expression.table is not None:
+            yield expression.table
+        return
+    for slot in getattr(type(expression), "__slots__", ()):
+        inner = getattr(expression, slot, None)
+        if isinstance(inner, Expr):
+            yield from _sources_in(inner)
+        elif isinstance(inner, tuple):
+            for part in inner:
+                if isinstance(part, Expr):
+                    yield from _sources_in(part)
+
+
+class Scalar(Expr):
+    __slots__ = ("query",)
+
+    def __init__(self, query: Select) -> None:
+        self.query = query
+
+    def of(self, env: Env) -> Any:
+        return self.query.run(env.store, outer=env).scalar_one_or_none()
+
+
+class Exists(Scalar):
+    __slots__ = ()
+
+    def of(self, env: Env) -> Any:
+        return bool(self.query.run(env.store, outer=env).rows)
+
+
+class _Writing:
+    """What insert, update and delete have in common."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._where: list[Any] = []
+        self._returning: list[Any] = []
+
+    def where(self, *conditions: Any) -> Any:
+        self._where.extend(conditions)
+        return self
+
+    def returning(self, *outputs: Any) -> Any:
+        self._returning.extend(outputs)
+        return self
+
+    def _answer(self, store: Any, rows: list[Row]) -> Result:
+        if not self._returning:
+            return Result([], [], rowcount=len(rows))
+        envs = [Env({self.table: row}, store) for row in rows]
+        if self.table in self._returning:
+            return Result.of_dicts([_shown(self._returning, env) for env in envs])
+        told = [[output.of(env) for output in self._returning] for env in envs]
+        return Result([output.name for output in self._returning], told, rowcount=len(rows))
+
+    def _fitting(self, store: Any) -> list[Row]:
+        rows, conditions = _narrowed(self.table, _conjuncts(self._where), Env({}, store))
+        conditions = [_once(condition, store) for condition in conditions]
+        fitting = []
+        for row in rows:
+            env = Env({self.table: row}, store)
+            if all(condition.of(env) for condition in conditions):
+                fitting.append(row)
+        return fitting
+
+
+def _once(condition: Expr, store: Any) -> Expr:
+    """Let a list that a subquery gives be asked for once, not for each row."""
+    values = getattr(condition, "values", None)
+    if isinstance(values, Select):
+        return type(condition)(condition.inner, values.values_in(Env({}, store)))  # type: ignore[attr-defined, call-arg]
+    return condition
+
+
+def _values(given: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    plain = dict(given[0]) if given else {}
+    return {getattr(name, "name", name): value for name, value in {**plain, **named}.items()}
+
+
+class Update(_Writing):
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self._values: dict[str, Any] = {}
+
+    def values(self, *given: Any, **named: Any) -> Update:
+        self._values |= _values(given, named)
+        return self
+
+    def run(self, store: Any, _outer: Env | None = None) -> Result:
+        return self._answer(store, [store.change(self.table, row, self._values) for row in self._fitting(store)])
+
+
+class Delete(_Writing):
+    def run(self, store: Any, _outer: Env | None = None) -> Result:
+        rows = self._fitting(store)
+        for row in rows:
+            store.remove(self.table, row)
+        return self._answer(store, rows)
+
+
+class Insert(_Writing):
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self._rows: list[dict[str, Any]] = []
+        self._conflict: Callable[[Any, Row, Row], Row | None] | None = None
+        self._conflict_on: tuple[str, ...] | None = None
+
+    def values(self, *given: Any, **named: Any) -> Insert:
+        if given and isinstance(given[0], list):
+            self._rows.extend(dict(row) for row in given[0])
+        else:
+            self._rows.append(_values(given, named))
+        return self
+
+    def on_conflict_do_nothing(self, index_elements: Any = None, **_more: Any) -> Insert:
+        self._conflict = lambda _store, _old, _new: None
+        self._conflict_on = _names(index_elements)
+        return self
+
+    def on_conflict_do_update(
+        self, *, index_elements: Any, set_: Mapping[str, Any], where: Any = None, **_more: Any
+    ) -> Insert:
+        def update_instead(store: Any, old: Row, _new: Row) -> Row | None:
+            if where is not None and not where.of(Env({self.table: old}, store)):
+                return None
+            changed: Row = store.change(self.table, old, dict(set_))
+            return changed
+
+        self._conflict = update_instead
+        self._conflict_on = _names(index_elements)
+        return self
+
+    def run(self, store: Any, parameters: Any = None) -> Result:
+        rows = self._rows or ([dict(row) for row in parameters] if isinstance(parameters, list) else [{}])
+        written = []
+        for values in rows:
+            row = store.new_row(self.table, values)
+            other = store.conflict(self.table, row, self._conflict_on) if self._conflict else None
+            if other is None:
+                written.append(store.add(self.table, row))
+            elif self._conflict and (changed := self._conflict(store, other, row)) is not None:
+                written.append(changed)
+        return self._answer(store, written)
+
+
+def _names(columns: Any) -> tuple[str, ...] | None:
+    return None if columns is None else tuple(getattr(column, "name", column) for column in columns)

@@ -1,0 +1,85 @@
+"""What a seed means: which guests come, how many processes serve them, and what goes wrong, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from tests.architecture.crash_points import crash_point_names
+from tests.simulation.guests import Story, draw
+from tests.simulation.wire import Trouble
+
+LINKS = ("guests", "to_payment", "to_reservation", "stripe", "webhooks")
+_FLAGS = (
+    "webhook_inbox",
+    "payment_retries",
+    "circuit_breaker",
+    "saga_orchestration",
+    "hold_cleanup",
+    "smart_idempotency",
+)
+_POINTS = crash_point_names()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Drawn once, before anything happens; `target` is a crash point and the pass at which it kills."""
+
+    stories: tuple[Story, ...]
+    capacity: int
+    capture_method: str
+    processes: int
+    chaos_s: float
+    crash: float
+    crashes_max: int
+    target: tuple[str, int]
+    trouble: dict[str, Trouble]
+    weather: float
+    commit_lost: float
+    disturbance_every_s: float
+    events_never_made: float
+    refund_trouble: float
+    off: frozenset[str]
+    reservation: dict[str, Any]
+    payment: dict[str, Any]
+
+    @classmethod
+    def of(cls, seed: int) -> Plan:
+        random = Random(f"{seed}:plan")
+        window_s = random.choice((40, 120, 120, 300, 900))
+        capacity = random.randint(1, 4)
+        badness = random.choice((0.0, 0.01, 0.05, 0.2))
+        return cls(
+            stories=tuple(
+                draw(random, min(2, capacity), window_s) for _ in range(random.choice((1, 1, 1, 1, 2, 2, 3)))
+            ),
+            capacity=capacity,
+            capture_method="automatic" if random.random() < 0.08 else "manual",
+            processes=random.choice((1, 1, 1, 2)),
+            chaos_s=random.choice((30.0, 120.0, 400.0)),
+            crash=random.choice((0.0, 0.0, 0.01, 0.04)),
+            crashes_max=random.choice((1, 2, 5)),
+            target=(random.choice(_POINTS), random.choice((1, 1, 2))),
+            trouble={link: _trouble(random, badness) for link in LINKS},
+            weather=random.choice((0.0, 0.0, 0.01)),
+            commit_lost=random.choice((0.0, 0.0, 0.01)),
+            disturbance_every_s=random.choice((15.0, 60.0, 1e9)),
+            events_never_made=random.choice((0.0, 0.0, 0.3)),
+            refund_trouble=random.choice((0.0, 0.5)),
+            off=frozenset(flag for flag in _FLAGS if random.random() < 0.1),
+            reservation={
+                "payment_window_seconds": window_s,
+                "unknown_grace_seconds": random.choice((30, 600)),
+                "async_payment_max_seconds": random.choice((0, 0, 300)),
+                "hold_ttl_seconds": random.choice((60, 600)),
+            },
+            payment={"reconcile_interval_seconds": random.choice((120.0, 900.0, 900.0))},
+        )
+
+
+def _trouble(random: Random, badness: float) -> Trouble:
+    def some() -> float:
+        return random.choice((0.0, badness, badness * 2))
+
+    return Trouble(refused=some(), lost=some(), answer_lost=some(), late=some(), inner_error=some(), busy=some())

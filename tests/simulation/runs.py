@@ -1,0 +1,176 @@
+"""Runs worlds by number and sums up what was seen in them."""
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import time
+import warnings
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from stamina.instrumentation import set_on_retry_hooks
+
+import shared.identifiers
+from payment_service.payments import recording
+from tests.simulation import chance, parity
+from tests.simulation.invariants import Move
+from tests.simulation.memory_sql.database import Engine, Store
+from tests.simulation.planted import BUGS, planted
+from tests.simulation.world import Seen, World
+
+shared.identifiers.uuid7 = chance._uuid7  # type: ignore[attr-defined]
+chance.adopt(recording)
+
+_TIDY_EVERY = 40
+
+
+@dataclass
+class Sum:
+    """All worlds together."""
+
+    seeds: int = 0
+    crashes: int = 0
+    virtual_s: float = 0.0
+    events: int = 0
+    faults: int = 0
+    stripe_calls: int = 0
+    confirmed: int = 0
+    failed: list[Seen] = field(default_factory=list)
+    moves: Counter[Move] = field(default_factory=Counter)
+    points: Counter[str] = field(default_factory=Counter)
+    died_at: Counter[str] = field(default_factory=Counter)
+
+    def add(self, seen: Seen) -> None:
+        self.seeds += 1
+        for name in ("crashes", "virtual_s", "events", "faults", "stripe_calls", "confirmed"):
+            setattr(self, name, getattr(self, name) + getattr(seen, name))
+        for name in ("moves", "points", "died_at"):
+            getattr(self, name).update(getattr(seen, name))
+        if seen.violations:
+            self.failed.append(seen)
+
+    def report(self) -> dict[str, Any]:
+        """Return what was reached, for those who want to know what was not."""
+        return {
+            "line": self.line(),
+            "seeds": self.seeds,
+            "crashes": self.crashes,
+            "failed": [[seen.seed, seen.violations] for seen in self.failed],
+            "moves": sorted(self.moves),
+            "points": dict(self.points),
+            "died_at": dict(self.died_at),
+        }
+
+    def line(self) -> str:
+        return (
+            f"seeds={self.seeds} crashes={self.crashes} virtual_hours={self.virtual_s / 3600:.0f} "
+            f"events={self.events} faults={self.faults} stripe_calls={self.stripe_calls} confirmed={self.confirmed} "
+            f"violations={sum(len(seen.violations) for seen in self.failed)}"
+        )
+
+
+def quiet() -> None:
+    """Let nothing be logged, and nothing be collected that is not there yet."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    set_on_retry_hooks([])
+    warnings.simplefilter("ignore")
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def main() -> int:
+    """Do what the command line says; returns the exit code."""
+    arguments = _arguments()
+    quiet()
+    if arguments.only is not None:
+        return _one(arguments)
+    if arguments.bugs is not None:
+        return _hunt(arguments)
+    if arguments.parity is not None:
+        print(json.dumps(in_memory(arguments.parity, arguments.calls)))
+        return 0
+    total = many(arguments.seed, arguments.seeds, budget_s=arguments.budget, keep_going=arguments.keep_going)
+    for seen in total.failed[:20]:
+        print(f"seed {seen.seed}: {seen.violations[0]}")
+        print(f"    again: .venv/bin/python -m tests.simulation --only {seen.seed}")
+    if arguments.report:
+        arguments.report.write_text(json.dumps(total.report()))
+    print(total.line())
+    return int(bool(total.failed))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5000, help="how many worlds")
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no further world begins")
+    parser.add_argument("--only", type=int, help="live through one world and print everything that happens")
+    parser.add_argument("--bugs", nargs="*", help="plant each bug (or those named) and say in which world it is found")
+    parser.add_argument("--parity", type=int, help="make the calls of `parity` with this seed, and print the answers")
+    parser.add_argument("--calls", type=int, default=400, help="how many calls `--parity` makes")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
+    parser.add_argument("--report", type=Path, help="write what was reached, as JSON")
+    return parser.parse_args()
+
+
+def many(first: int, count: int, *, budget_s: float = 1e9, keep_going: bool = False) -> Sum:
+    """Live through worlds until something is untrue, or the time is over."""
+    total, end = Sum(), time.monotonic() + budget_s
+    for seed in range(first, first + count):
+        if time.monotonic() > end:
+            break
+        total.add(World(seed).run())
+        if total.seeds % _TIDY_EVERY == 0:
+            gc.collect()
+        if total.failed and not keep_going:
+            break
+    return total
+
+
+def _one(arguments: argparse.Namespace) -> int:
+    with ExitStack() as soil:
+        for bug in BUGS:
+            if bug.__name__ in (arguments.bugs or ()):
+                soil.enter_context(planted(bug))
+        world = World(arguments.only, trace=print)
+        seen = world.run()
+    print(*world.journals(), sep="\n")
+    print(*(f"violation: {line}" for line in seen.violations), sep="\n")
+    print(f"seed={seen.seed} log={seen.log:08x} virtual_s={seen.virtual_s:.0f} events={seen.events}")
+    return int(bool(seen.violations))
+
+
+def _hunt(arguments: argparse.Namespace) -> int:
+    """Plant one bug after the other; each must be found, in the same world again."""
+    wanted = [bug for bug in BUGS if not arguments.bugs or bug.__name__ in arguments.bugs]
+    missed = 0
+    for bug in wanted:
+        with planted(bug):
+            found = many(arguments.seed, arguments.seeds).failed
+            again = World(found[0].seed).run() if found else None
+        if found and again and again.log == found[0].log:
+            print(f"bug {bug.__name__}: found in world {found[0].seed}: {found[0].violations[0]}", flush=True)
+        else:
+            missed += 1
+            print(f"bug {bug.__name__}: {'not the same again' if found else 'missed'}", flush=True)
+    print(f"bugs={len(wanted)} found={len(wanted) - missed}")
+    return int(bool(missed))
+
+
+def in_memory(seed: int, calls_count: int) -> list[str]:
+    """Make the calls of `parity` in memory."""
+    play = parity.Play(seed)
+    engines = {service: Engine(Store(play.time.now)) for service in ("reservation", "payment")}
+
+    async def transact(service: str, do: parity.Do) -> Any:
+        async with engines[service].connect() as connection, connection.begin():
+            return await do(connection)
+
+    return asyncio.run(parity.run(play, transact, calls_count))
