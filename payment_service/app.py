@@ -47,6 +47,7 @@ from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE
 from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
+from shared.signing_keys import SigningKeys
 from shared.telemetry import fastapi_telemetry, metrics_router, tracer_provider
 from shared.ticker import Background
 
@@ -81,6 +82,7 @@ class _House:
     background: Background
     health: Health
     tracing: TracerProvider
+    tokens: TokenVerifier
 
     @asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
@@ -94,6 +96,7 @@ class _House:
         self.health.draining = True
         await self.background.stop(timeout_s=ground.settings.shutdown_grace_s / 2)
         await self.http.aclose()
+        await self.tokens.close()
         await ground.gateway.close()
         await ground.database.close()
         self.tracing.shutdown()
@@ -136,7 +139,8 @@ def create_app(
     )
     background = Background(jobs(work), ground.clock, metrics.ticked)
     ground.nudges.connect(background)
-    house = _House(ground, http, background, health, tracing)
+    tokens = TokenVerifier(settings, keys=SigningKeys.of(settings, clock))
+    house = _House(ground, http, background, health, tracing, tokens)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
@@ -144,7 +148,7 @@ def create_app(
     app.include_router(metrics_router(metrics.registry))
     limits = {stripe_webhook.PATH: stripe_webhook.BODY_LIMIT_BYTES}
     app.add_middleware(HttpEdge, metric=metrics.requests, body_limits=limits)
-    app.state.parts = _parts(work)
+    app.state.parts = _parts(work, tokens)
     return app
 
 
@@ -199,13 +203,13 @@ def _seal(settings: PaymentSettings, clock: Clock, flags: Flags) -> InternalSeal
     )
 
 
-def _parts(work: Behaviours) -> Parts:
+def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
     ground, settings = work.ground, work.ground.settings
     return Parts(
         database=ground.database,
         clock=ground.clock,
         flags=ground.flags,
-        tokens=TokenVerifier(settings),
+        tokens=tokens,
         internal=InternalDoor(
             InternalSigner(settings.internal_signing_keys, tag=TO_PAYMENT_SERVICE, clock=ground.clock),
             bearer=settings.internal_bearer_secret,

@@ -17,6 +17,7 @@ from reservation_service.api import (
     admin_bookings,
     admin_experiences,
     admin_slots,
+    api_keys,
     availability,
     discounts,
     experiences,
@@ -53,6 +54,7 @@ from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE
 from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
+from shared.signing_keys import SigningKeys
 from shared.telemetry import fastapi_telemetry, metrics_router, tracer_provider
 from shared.ticker import Background
 
@@ -71,6 +73,7 @@ _ROUTERS = (
     admin_bookings.router,
     sagas.router,
     discounts.router,
+    api_keys.router,
     operator_desk(audit.INVARIANTS),
 )
 
@@ -84,12 +87,14 @@ class _House:
     background: Background
     health: Health
     tracing: TracerProvider
+    tokens: TokenVerifier
 
     @asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         """Start the background work; on the way out, let what runs come to rest and close everything."""
         work, ground = self.work, self.work.ground
         await ground.flags.refresh(ground.database)
+        await work.api_keys.refresh()
         self.background.start()
         _settle_heap()
         self.health.started = True
@@ -101,6 +106,7 @@ class _House:
         await work.group.close()
         await ground.redis.close()
         await self.http.aclose()
+        await self.tokens.close()
         await ground.database.close()
         self.tracing.shutdown()
 
@@ -135,20 +141,28 @@ def create_app(
     )
     work = Behaviours(ground)
     health = Health({"database": database.ping}, redis_check(settings.redis_url))
-    house = _House(work, http, Background(jobs(work), clock, metrics.ticked), health, tracing)
+    tokens = _tokens(work)
+    house = _House(work, http, Background(jobs(work), clock, metrics.ticked), health, tracing, tokens)
 
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry))
-    app.state.parts = _parts(work)
+    app.state.parts = _parts(work, tokens)
     app.state.when_leaving = (work.watch.close,)
     _limit_rates(app, work)
     app.add_middleware(HttpEdge, metric=metrics.requests)
     return app
 
 
-def _parts(work: Behaviours) -> Parts:
+def _tokens(work: Behaviours) -> TokenVerifier:
+    settings = work.ground.settings
+    keys = SigningKeys.of(settings, work.ground.clock)
+    guest_secret = settings.guest_token_secret.get_secret_value()
+    return TokenVerifier(settings, guest_secret, keys=keys, api_keys=work.api_keys.caller)
+
+
+def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
     ground, settings = work.ground, work.ground.settings
     return Parts(
         settings=settings,
@@ -159,7 +173,8 @@ def _parts(work: Behaviours) -> Parts:
         watch=work.watch,
         engine=work.engine,
         saga_desk=work.saga_desk,
-        tokens=TokenVerifier(settings, settings.guest_token_secret.get_secret_value()),
+        tokens=tokens,
+        api_keys=work.api_keys,
         internal=InternalDoor(
             InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=ground.clock),
             bearer=settings.internal_bearer_secret,

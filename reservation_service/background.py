@@ -36,6 +36,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             SLOTS_AT_ONCE,
             work.slot_cancellations.run_due,
         ),
+        Job("refresh_api_keys", settings.api_keys_refresh_seconds, 1, work.api_keys.refresh),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
     )

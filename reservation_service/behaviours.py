@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from reservation_service.booking.api_keys import ApiKeys
 from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.group_admission import GroupAdmission, Patience
@@ -72,6 +73,12 @@ class Behaviours:
     @cached_property
     def slot_cancellations(self) -> SlotCancellations:
         return SlotCancellations(self.ground.database, self.ground.settings)
+
+    # callers
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        return ApiKeys(self.ground.database, self.ground.clock)
 
     # bookings
 

@@ -3,7 +3,7 @@
 Problem
 ├── ExperienceNotFound, TimeSlotNotFound, HoldNotFound, ReservationNotFound, SagaNotFound    404
 ├── DiscountNotFound                                                                         404
-├── TicketTypeNotFound, CancellationNotFound                                                 404
+├── TicketTypeNotFound, CancellationNotFound, ApiKeyNotFound                                 404
 ├── SlotUnavailable, SlotClosed, InvalidHoldStatus, InvalidSagaStatus, ...                   409
 ├── HoldExpired                                                                              410
 ├── PartySizeInvalid, AmountTooSmall, DiscountInvalid, InvalidDateRange                      422
@@ -89,6 +89,10 @@ class TicketTypeNotFound(NotFound):
 
 class CancellationNotFound(NotFound):
     code, title = "CANCELLATION_NOT_FOUND", "This time slot was not cancelled"
+
+
+class ApiKeyNotFound(NotFound):
+    code, title = "API_KEY_NOT_FOUND", "There is no such API key"
 
 
 class RateLimited(Problem):

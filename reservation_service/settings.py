@@ -23,6 +23,7 @@ class ReservationSettings(SharedSettings):
     hold_ttl_seconds: int = Field(600, ge=1, le=1800, description="how long a hold lasts unless the experience says so")
     hold_lifetime_max_seconds: int = Field(1800, ge=1, description="no extension keeps a hold longer than this")
     hold_extensions_max: int = Field(2, ge=0, description="how often one hold may be extended")
+    max_active_holds_of_reseller: int = Field(1000, ge=1, description="the same per API key, which books for many")
     max_active_holds: int = Field(5, ge=1, description="per customer; soft across processes")
 
     abandoned_hold_seconds: int = Field(
@@ -96,6 +97,9 @@ class ReservationSettings(SharedSettings):
     )
     stream_heartbeat_s: float = Field(15.0, gt=0, description="a silent stream sends a comment this often")
     stream_listeners_max: int = Field(1000, ge=0, description="open availability streams per process; then 503")
+    api_keys_refresh_seconds: float = Field(
+        1.0, gt=0, description="how soon a key that ended elsewhere opens nothing here"
+    )
     flags_refresh_seconds: float = Field(1.0, gt=0, description="how soon a flag set in another process is seen here")
 
     @field_validator("trusted_proxies", mode="before")

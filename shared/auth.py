@@ -1,6 +1,6 @@
 """Who is calling: bearer tokens are read here, once, into a Caller; what a caller may do is asked where it matters."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,9 +9,13 @@ import jwt
 from shared.bodies import storable
 from shared.problems import Forbidden, Unauthenticated
 from shared.settings import SharedSettings
+from shared.signing_keys import ALGORITHMS, SigningKeys
 
 GUEST_ISSUER = "holdfast-guest"
 Role = Literal["operator", "viewer"]
+# Subjects that only this house gives out; no identity provider may.
+_OURS = ("guest:", "key:")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,18 @@ class Caller:
     subject: str
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
+    reads: bool = True
+    writes: bool = True
 
     def require_role(self, *any_of: Role) -> None:
         """Raise Forbidden (403) unless the caller has one of these roles."""
         if self.roles.isdisjoint(any_of):
             raise Forbidden
+
+    def require_method(self, method: str) -> None:
+        """Raise Forbidden (403) when this key may only read, or only write."""
+        if not (self.reads if method in _SAFE else self.writes):
+            raise Forbidden("The scopes of this key do not allow that.")
 
     def require_scope(self, scope: str) -> None:
         """Raise Forbidden (403) unless the token carries this scope."""
@@ -34,25 +45,45 @@ class Caller:
 
 
 class TokenVerifier:
-    """Verifies HS256 tokens; one algorithm and one purpose per secret, so that neither can be confused."""
+    """Verifies tokens; one algorithm and one purpose per secret or key, so that none can be confused.
 
-    def __init__(self, settings: SharedSettings, guest_secret: str = "") -> None:
+    `keys` are those of an identity provider that signs with pairs; `api_keys` reads a token that is no JWT, if it can.
+    """
+
+    def __init__(
+        self,
+        settings: SharedSettings,
+        guest_secret: str = "",
+        *,
+        keys: SigningKeys | None = None,
+        api_keys: Callable[[str], Caller | None] | None = None,
+    ) -> None:
         self._secret = settings.auth_jwt_secret.get_secret_value()
         self._issuer = settings.auth_jwt_issuer or None
         self._audience = settings.auth_jwt_audience or None
         self._guest_secret = guest_secret
+        self._leeway_s = settings.auth_jwt_leeway_s
+        self._keys = keys
+        self._api_keys = api_keys
 
-    def caller(self, authorization: str | None) -> Caller:
+    async def close(self) -> None:
+        """Let go of the way to the identity provider."""
+        if self._keys:
+            await self._keys.close()
+
+    async def caller(self, authorization: str | None) -> Caller:
         """Return who sent this Authorization header. Raises Unauthenticated (401)."""
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated
         try:
-            return self._read(token.strip())
+            return await self._read(token.strip())
         except (jwt.InvalidTokenError, TypeError, ValueError) as error:
             raise Unauthenticated("The token is not valid, or no longer.") from error
 
-    def _read(self, token: str) -> Caller:
+    async def _read(self, token: str) -> Caller:
+        if self._api_keys and (holder := self._api_keys(token)):
+            return holder
         if self._guest_secret and jwt.decode(token, options={"verify_signature": False}).get("iss") == GUEST_ISSUER:
             claims = jwt.decode(
                 token,
@@ -62,19 +93,30 @@ class TokenVerifier:
                 options={"require": ["exp", "sub"]},
             )
             return Caller(subject=str(claims["sub"]))  # roles and scopes of a guest token are never looked at
+        key, algorithms = await self._key_of(token)
         claims = jwt.decode(
             token,
-            self._secret,
-            algorithms=["HS256"],
+            key,
+            algorithms=algorithms,
             issuer=self._issuer,
             audience=self._audience,
             options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
-            leeway=5,
+            leeway=self._leeway_s,
         )
         subject = storable(str(claims["sub"]))
-        if not subject or len(subject) > 200 or subject.startswith("guest:"):
+        if not subject or len(subject) > 200 or subject.startswith(_OURS):
             raise ValueError("unusable subject")
         return Caller(subject, roles=frozenset(_texts(claims, "roles")), scopes=frozenset(_texts(claims, "scope")))
+
+    async def _key_of(self, token: str) -> tuple[Any, list[str]]:
+        """Return what a token must be verified with: the shared secret, or the pair's public half that it names."""
+        header = jwt.get_unverified_header(token)
+        if header.get("alg") == "HS256" and self._secret:
+            return self._secret, ["HS256"]
+        key = await self._keys.find(str(header.get("kid", ""))) if self._keys else None
+        if key is None or key.algorithm_name not in ALGORITHMS:
+            raise ValueError("nothing to verify it with")
+        return key, [key.algorithm_name]
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:

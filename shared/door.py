@@ -35,7 +35,9 @@ def _parts(request: Request) -> DoorParts:
 
 async def _caller(request: Request) -> Caller:
     known: Caller | None = request.scope.get("caller")  # verified already, where requests are counted
-    return known or _parts(request).tokens.caller(request.headers.get("authorization"))
+    caller = known or await _parts(request).tokens.caller(request.headers.get("authorization"))
+    caller.require_method(request.method)
+    return caller
 
 
 async def _operator(request: Request) -> Caller:

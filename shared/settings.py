@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -19,7 +19,20 @@ class SharedSettings(BaseSettings):
     database_pool_timeout_s: float = Field(
         2.0, gt=0, description="a request waits this long for a connection, then 503"
     )
-    auth_jwt_secret: SecretStr = Field(description="HS256 secret of customer and operator tokens")
+    auth_jwt_secret: SecretStr = Field(
+        SecretStr(""), description="HS256 secret of customer and operator tokens; this, or AUTH_JWKS_URL, or both"
+    )
+    auth_jwks_url: str = Field(
+        "",
+        validate_default=True,
+        description="where the identity provider publishes its public keys (RS, PS, ES, EdDSA)",
+    )
+    auth_jwks_keep_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="how long those keys are believed before they are asked for again; unknown ones at once",
+    )
+    auth_jwt_leeway_s: float = Field(5.0, ge=0, le=120, description="how far the provider's clock may be off")
     auth_jwt_issuer: str = Field("", description="checked when set")
     auth_jwt_audience: str = Field("", description="checked when set")
     internal_signing_keys: Annotated[tuple[tuple[str, SecretStr], ...], NoDecode] = Field(
@@ -33,6 +46,14 @@ class SharedSettings(BaseSettings):
     log_json: bool = Field(True, description="one JSON object a line; off: coloured text for people")
     trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="the share of traces that are recorded")
     otel_exporter_otlp_endpoint: str = Field("", description="empty: spans are made (ids in logs) but not exported")
+
+    @field_validator("auth_jwks_url")
+    @classmethod
+    def _somebody_signs_tokens(cls, value: str, info: ValidationInfo) -> str:
+        secret = info.data.get("auth_jwt_secret")
+        if not value and not (secret and secret.get_secret_value()):
+            raise ValueError("without it, set AUTH_JWT_SECRET: nobody could sign in")
+        return value
 
     @field_validator("internal_signing_keys", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from reservation_service.booking.api_keys import ApiKeys
 from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.holds import Holds
 from reservation_service.metrics import Metrics
@@ -31,6 +32,7 @@ class Parts:
     engine: Engine
     saga_desk: SagaDesk
     tokens: TokenVerifier
+    api_keys: ApiKeys
     internal: InternalDoor
     clock: Clock
 

@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reservation_service.api.client_address import ClientAddresses
+from reservation_service.booking.api_keys import is_reseller
 from reservation_service.clients.quotas import Bucket, Left, Quota, Window
 from reservation_service.clients.rate_counter import RateCounter, Tally
 from reservation_service.errors import RateLimited
@@ -39,6 +40,12 @@ def by_customer(request: Request) -> str:
     """Name whoever the token belongs to; nobody without one, and then the limit is not counted."""
     caller = request.scope.get("caller")
     return f"sub:{caller.subject}" if caller else ""
+
+
+def by_person(request: Request) -> str:
+    """Name a customer; a reseller's key books for many, and only its calls are counted."""
+    caller = request.scope.get("caller")
+    return "" if caller and is_reseller(caller) else by_customer(request)
 
 
 def by_address(request: Request) -> str:
@@ -132,7 +139,7 @@ class RateLimits(Limiter):
         )
         self._at = {
             ("POST", "/v1/holds"): (
-                policy("user-holds", f"{settings.rate_limit_holds_per_minute}/minute", by_customer),
+                policy("user-holds", f"{settings.rate_limit_holds_per_minute}/minute", by_person),
                 policy("guest-holds", f"{settings.rate_limit_guest_holds_per_minute}/minute", by_guests_address),
                 *self._everywhere,
             ),
@@ -195,7 +202,7 @@ class RateLimitDoor:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        self._recognise(request)
+        await self._recognise(request)
         try:
             headers = await self._limits.admit(request)
         except TooManyRequests as refusal:
@@ -211,13 +218,13 @@ class RateLimitDoor:
 
         await self._app(scope, receive, send_with_headers)
 
-    def _recognise(self, request: Request) -> None:
+    async def _recognise(self, request: Request) -> None:
         """Note who calls and from where; the endpoint finds a verified caller there and need not verify again."""
         request.scope["client_address"] = self._addresses.of(request.scope)
         authorization = request.headers.get("authorization")
         if authorization:
             with contextlib.suppress(Unauthenticated):
-                request.scope["caller"] = self._tokens.caller(authorization)
+                request.scope["caller"] = await self._tokens.caller(authorization)
 
     def _route(self, scope: Scope) -> None:
         """Note which route was asked for, as the router does that a refused request never reaches: metrics count by it."""

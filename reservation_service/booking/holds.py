@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from reservation_service.booking.admission import Admission, Decision, SlotSweeps, Take, admit, is_renewable
+from reservation_service.booking.api_keys import is_reseller
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.discounts import is_limited, reduction, usable
 from reservation_service.booking.group_admission import GroupAdmission
@@ -141,10 +142,14 @@ class Holds:
             capture_method=offer["capture_method"],
             client_reference=request.client_reference,
             metadata=request.metadata,
-            active_holds_max=self._settings.max_active_holds,
+            active_holds_max=self._holds_max(caller),
             discount_id=discount["id"] if discount else None,
         )
         return new, discount is not None and is_limited(discount)
+
+    def _holds_max(self, caller: Caller) -> int:
+        settings = self._settings
+        return settings.max_active_holds_of_reseller if is_reseller(caller) else settings.max_active_holds
 
     async def _discount(self, offer: Mapping[str, Any], request: HoldRequest) -> Discount | None:
         if request.discount_code is None:

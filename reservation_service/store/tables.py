@@ -289,6 +289,23 @@ payment_signals = Table(
     created_at(),
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False, comment="what is shown of the key"),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 of the key, which is stored nowhere"),
+    Column("scopes", JSONB, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    created_at(),
+    UniqueConstraint("hash", name="api_keys_hash"),
+    # What every process reads each second.
+    Index("api_keys_valid", "id", postgresql_where=text("revoked_at IS NULL")),
+)
+
 flag_overrides = flag_overrides_table(metadata)
 operator_actions = operator_actions_table(metadata)
 

@@ -31,44 +31,44 @@ def token(secret: str = SECRET, **claims: Any) -> str:
     return jwt.encode({name: value for name, value in given.items() if value is not None}, secret, algorithm="HS256")
 
 
-def read(bearer: str, **settings: Any) -> Caller:
-    return verifier(**settings).caller(f"Bearer {bearer}")
+async def read(bearer: str, **settings: Any) -> Caller:
+    return await verifier(**settings).caller(f"Bearer {bearer}")
 
 
 def guest(secret: str = GUEST_SECRET, **claims: Any) -> str:
     return token(secret, **({"iss": GUEST_ISSUER, "sub": "guest:1"} | claims))
 
 
-def test_a_token_is_read_into_a_caller() -> None:
+async def test_a_token_is_read_into_a_caller() -> None:
     """Subject, roles as a list, scopes as OAuth writes them."""
-    caller = read(token(roles=["operator"], scope="bookings:external other"))
+    caller = await read(token(roles=["operator"], scope="bookings:external other"))
     assert caller == Caller("ada", frozenset({"operator"}), frozenset({"bookings:external", "other"}))
     caller.require_role("operator", "viewer")
     caller.require_scope("other")
 
 
-def test_what_a_caller_may_not_do() -> None:
+async def test_what_a_caller_may_not_do() -> None:
     """X02: a role or scope that is not there is 403."""
-    caller = read(token(roles=["viewer"], scope="a"))
+    caller = await read(token(roles=["viewer"], scope="a"))
     with pytest.raises(Forbidden):
         caller.require_role("operator")
     with pytest.raises(Forbidden):
         caller.require_scope("b")
 
 
-def test_a_guest_has_no_roles_whatever_the_token_says() -> None:
+async def test_a_guest_has_no_roles_whatever_the_token_says() -> None:
     """X02: roles and scope of a guest token are never looked at, even when its signature is good."""
-    assert read(guest(roles=["operator"], scope="bookings:external")) == Caller("guest:1")
+    assert await read(guest(roles=["operator"], scope="bookings:external")) == Caller("guest:1")
 
 
 @pytest.mark.parametrize(
     "header",
     [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer é", "Bearer x.y.z", "Bearer ..", "\x00"],
 )
-def test_what_is_no_bearer_token(header: str | None) -> None:
+async def test_what_is_no_bearer_token(header: str | None) -> None:
     """401 for anything that is none."""
     with pytest.raises(Unauthenticated):
-        verifier().caller(header)
+        await verifier().caller(header)
 
 
 def _unsigned(algorithm: str) -> str:
@@ -103,10 +103,10 @@ def _unsigned(algorithm: str) -> str:
         "bit",
     ],
 )
-def test_forged_tokens(forged: str) -> None:
+async def test_forged_tokens(forged: str) -> None:
     """X02: alg none, another algorithm, another secret, one secret used for the other purpose."""
     with pytest.raises(Unauthenticated):
-        read(forged)
+        await read(forged)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,17 @@ def test_forged_tokens(forged: str) -> None:
     ],
     ids=["expired", "endless", "nobody", "empty", "number", "long", "nul", "surrogate", "not yet", "exp"],
 )
-def test_unusable_claims(claims: dict[str, Any]) -> None:
+async def test_unusable_claims(claims: dict[str, Any]) -> None:
     """X02, V05: expired, endless or without a subject that can be stored."""
     with pytest.raises(Unauthenticated):
-        read(token(**claims))
+        await read(token(**claims))
 
 
 @pytest.mark.parametrize("claims", [{"roles": 5}, {"roles": True}, {"scope": 1.5}], ids=repr)
-def test_claims_of_another_shape_are_no_bug_of_ours(claims: dict[str, Any]) -> None:
+async def test_claims_of_another_shape_are_no_bug_of_ours(claims: dict[str, Any]) -> None:
     """I26: an identity provider that writes nonsense gives nobody a role, and is no internal error."""
     try:
-        caller = read(token(**claims))
+        caller = await read(token(**claims))
     except Unauthenticated:
         return
     assert not caller.roles
@@ -143,29 +143,29 @@ def test_claims_of_another_shape_are_no_bug_of_ours(claims: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("expired_s", [-30, 30])
-def test_a_guest_token_expires(expired_s: int) -> None:
+async def test_a_guest_token_expires(expired_s: int) -> None:
     """A guest's token is believed until it expires."""
     bearer = guest(exp=datetime.now(UTC) - timedelta(seconds=expired_s))
     if expired_s > 0:
         with pytest.raises(Unauthenticated):
-            read(bearer)
+            await read(bearer)
     else:
-        assert read(bearer).subject == "guest:1"
+        assert (await read(bearer)).subject == "guest:1"
 
 
-def test_issuer_and_audience_count_when_they_are_set() -> None:
+async def test_issuer_and_audience_count_when_they_are_set() -> None:
     """Configured, they must match; not configured, a token may carry any."""
     settings = {"auth_jwt_issuer": "https://id.example", "auth_jwt_audience": "holdfast"}
     good: dict[str, Any] = {"iss": "https://id.example", "aud": ["other", "holdfast"]}
-    assert read(token(**good), **settings).subject == "ada"
+    assert (await read(token(**good), **settings)).subject == "ada"
     for change in ({"iss": "x"}, {"aud": "x"}, {"iss": None}, {"aud": None}):
         with pytest.raises(Unauthenticated):
-            read(token(**good | change), **settings)
-    assert read(token(**good)).subject == "ada"
+            await read(token(**good | change), **settings)
+    assert (await read(token(**good))).subject == "ada"
 
 
-def test_a_service_without_guests_has_none() -> None:
+async def test_a_service_without_guests_has_none() -> None:
     """Without a guest secret, a guest's token is nobody's."""
     settings = SharedSettings(auth_jwt_secret=SecretStr(SECRET), internal_signing_keys=(("k", SecretStr("s")),))
     with pytest.raises(Unauthenticated):
-        TokenVerifier(settings).caller(f"Bearer {guest()}")
+        await TokenVerifier(settings).caller(f"Bearer {guest()}")

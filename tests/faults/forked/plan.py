@@ -14,6 +14,10 @@ NOT_ON_ANY_PATH = {
         for verb in ("retry", "unwind", "resolve")
         for edge in ("before_commit", "after_commit")
     },
+    **{
+        f"fetch_signing_keys.{edge}": "only where an identity provider signs with pairs; it reads, and nothing is stored"
+        for edge in ("before", "after")
+    },
 }
 """The only points that no trial kills at, each with its reason. One that is reached all the same is an error too."""
 

@@ -315,3 +315,7 @@ async def operate(town: Town, case: Case) -> None:
         await town.insist(lambda who=flagging, path=path: who.ask("PUT", path, json=flag), _done)  # type: ignore[misc]
     turn, breaker = {"action": "auto", "reason": case.name}, "/admin/v1/breaker/interactive"
     await town.insist(lambda: town.operator(town.payment).ask("POST", breaker, json=turn), _done)
+    key = {"name": case.name, "scopes": ["bookings:read"]}
+    made = await town.insist(lambda: operator.ask("POST", "/admin/v1/api-keys", json=key), _created)
+    end = {"reason": case.name}
+    await town.insist(lambda: operator.ask("POST", f"/admin/v1/api-keys/{made['id']}/revoke", json=end), _done)
