@@ -49,6 +49,13 @@ class ReservationSettings(SharedSettings):
     saga_batch_size: int = Field(20, ge=1, description="how many sagas one process has in hand at once")
     saga_attempts_max: int = Field(50, ge=1, description="a step that failed this often in a row needs attention")
     saga_backoff_max_s: float = Field(30.0, gt=0, description="the longest wait between two tries of one step")
+    payment_ask_first_s: float = Field(
+        30.0,
+        gt=0,
+        description="a booking that waits for its guest asks how the payment stands after at most so long, should no "
+        "message come; sooner would mostly ask about guests who are still typing",
+    )
+    payment_ask_max_s: float = Field(60.0, gt=0, description="the longest wait between two such questions")
 
     admission_queue_max: int = Field(
         4000, ge=0, description="callers who may wait to be admitted in one process; the next one is told 503"

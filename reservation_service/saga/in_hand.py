@@ -48,7 +48,6 @@ class SagaInHand:
     async def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
         await saga_log.append(self._tx, self._row, step, direction, event, detail=detail)
         self._journal.add(step, direction, event)
-        await self._look_again()
 
     async def _look_again(self) -> None:
         booking = await reservations.lock_booking(self._tx, self._row["reservation_id"])

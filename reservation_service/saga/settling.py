@@ -77,6 +77,7 @@ class Settling(SagaInHand):
                 return await self._pause(pause, look)
             case LocalStep() as step:
                 await step.do(self._tx, self._booking, self._row)
+                await self._look_again()
                 await self._note(step.name, "do", Event.DONE)
                 return False, None
             case RemoteStep() as step if not step.only_if(self._booking):
@@ -123,12 +124,17 @@ class Settling(SagaInHand):
                 await self._begin_anew()
                 return False, None
             case Verdict.WAITING | Verdict.LOST:
-                wait_s = backoff_s(self._row["attempts"], first_s=4, cap_s=60, uniform=self._uniform)
+                wait_s = self._wait_for_a_message_s()
                 await self._rest(min(wait_s, pause.left_s(self._booking) + 0.1), SagaStatus.WAITING)
                 return True, None
             case Verdict.TIME_IS_UP:
                 await self._turn_back("deadline")
                 return False, None
+
+    def _wait_for_a_message_s(self) -> float:
+        """Return how long to trust that somebody will tell: a question costs two services and Stripe a round trip."""
+        first_s, cap_s = self._settings.payment_ask_first_s, self._settings.payment_ask_max_s
+        return backoff_s(self._row["attempts"], first_s=first_s, cap_s=cap_s, uniform=self._uniform)
 
     async def _begin_anew(self) -> None:
         """The payment is over for good without any money, verified: take it as undone and let the guest have another."""
@@ -157,6 +163,7 @@ class Settling(SagaInHand):
 
     async def _undo_here(self, step: LocalStep) -> None:
         await step.undo(self._tx, self._booking, self._row)
+        await self._look_again()
         await self._note(step.name, "undo", Event.DONE)
 
     async def _turn_back(self, because: str) -> None:

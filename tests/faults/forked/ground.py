@@ -49,6 +49,7 @@ _RESERVATION: dict[str, Any] = {
     "saga_lease_seconds": LEASE_S,
     "saga_poll_seconds": 0.1,
     "saga_backoff_max_s": 0.2,
+    "payment_ask_first_s": 4.0,
     "sweep_interval_seconds": 0.1,
     "slot_cancellation_poll_seconds": 0.1,
     # Whoever makes the same call until its answer is right would soon be told to wait.
