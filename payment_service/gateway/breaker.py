@@ -135,20 +135,30 @@ class Breaker:
             fail_max=1, state_storage=self._window, listeners=[_Listener(self._changed)], name=str(name)
         )
 
-    async def call(self, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
-        """Make the call, or answer NOT_SENT with the time to wait. What was made is told as it ended, never otherwise."""
+    async def call(
+        self,
+        attempt: Callable[[], Awaitable[Result[T]]],
+        *,
+        as_probe: Callable[[], Awaitable[Result[T]]] | None = None,
+    ) -> Result[T]:
+        """Make the call, or answer NOT_SENT with the time to wait. What was made is told as it ended, never otherwise.
+
+        `as_probe` is how it is made when it is the one that tries for everybody.
+        """
         if not self._enabled() or self._agreed.forced is BreakerState.CLOSED:
             return await attempt()
         made: list[Result[T]] = []
 
         async def judged() -> None:
-            result = await attempt()
+            make = as_probe if as_probe and self._probe is token else attempt
+            result = await make()
             made.append(result)
             if result.sick:
                 self._last_code = result.code
                 raise _Sick
 
-        if token := await self._lets_in():
+        token = await self._lets_in()
+        if token:
             try:
                 with suppress(_Sick, CircuitBreakerError):
                     await self._machine.call_async(judged)

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+_NOT_IN_TIME = "timeout"
+
 
 class CallWatch(Protocol):
     """Who wants to know how calls end (metrics)."""
@@ -185,18 +187,38 @@ class GuardedGateway:
         left_s = course.deadline - self._clock.monotonic()
         if left_s <= 0:
             return Result(Outcome.NOT_SENT, code="out_of_time")
-        course.attempts += 1
-        result = await self._breaker.call(lambda: self._timed(attempt, min(self._patience.attempt_s, left_s)))
-        course.may_have_happened |= result.outcome is Outcome.UNKNOWN
+        return await self._breaker.call(
+            lambda: self._timed(course, attempt), as_probe=lambda: self._insist(course, attempt)
+        )
+
+    async def _insist(self, course: _Course, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
+        """Find out whether the provider is back: one bad answer among good ones shall not cut everybody off again.
+
+        Only answers that came quickly are asked for anew; no answer in time says enough, and others wait for this one.
+        """
+        result = await self._timed(course, attempt)
+        wait_s = self._patience.first_wait_s
+        while (
+            result.again
+            and result.code != _NOT_IN_TIME
+            and self._retries_enabled()
+            and course.attempts < self._patience.max_attempts
+            and self._clock.monotonic() + wait_s < course.deadline
+        ):
+            await self._clock.sleep(wait_s)
+            result = await self._timed(course, attempt)
         return result
 
-    async def _timed(self, attempt: Callable[[], Awaitable[Result[T]]], limit_s: float) -> Result[T]:
+    async def _timed(self, course: _Course, attempt: Callable[[], Awaitable[Result[T]]]) -> Result[T]:
+        course.attempts += 1
         try:
-            async with asyncio.timeout(limit_s):
-                return await attempt()
+            async with asyncio.timeout(min(self._patience.attempt_s, course.deadline - self._clock.monotonic())):
+                result = await attempt()
         except TimeoutError:
             # Little may have been left of the budget; but then earlier attempts have used it up.
-            return Result(Outcome.UNKNOWN, code="timeout", again=True, sick=True)
+            result = Result(Outcome.UNKNOWN, code=_NOT_IN_TIME, again=True, sick=True)
+        course.may_have_happened |= result.outcome is Outcome.UNKNOWN
+        return result
 
     def _wait_before_next(self, course: _Course, error: Exception) -> float | bool:
         """Return the wait in seconds, or False: another attempt must fit the budget, wait included."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,6 +168,49 @@ async def test_an_open_breaker_is_not_asked_again(waits: list[float]) -> None:
     refused = await bench.capture()
     assert (refused.outcome, refused.code) == (Outcome.NOT_SENT, "breaker_open")
     assert len(bench.gateway.keys) == 4
+
+
+async def rested(*script: Result[Any], **options: Any) -> Bench:
+    """Return a bench whose breaker has opened and rested: the next call tries for everybody."""
+    bench = Bench(*[SICK] * POLICY.min_calls, breaker=True, **options)
+    while bench.breaker.state is BreakerState.CLOSED:
+        await bench.capture()
+    bench.clock.now_s += POLICY.rest_s
+    bench.gateway.script, bench.gateway.keys = list(script), []
+    return bench
+
+
+async def test_a_probe_is_judged_by_its_last_attempt() -> None:
+    """One bad answer, or two, of a provider that is back cut nobody off for another rest."""
+    bench = await rested(SICK, SICK, OK)
+    began_s = bench.clock.now_s
+    assert await bench.capture() == OK
+    assert (bench.breaker.state, bench.gateway.keys) == (BreakerState.CLOSED, ["k"] * 3)
+    assert bench.clock.now_s - began_s == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "attempts"),
+    [
+        ((SICK, SICK, SICK, OK), {}, 3),
+        ((SICK, OK), {"retries": False}, 1),
+        ((replace(SICK, code="timeout"), OK), {}, 1),
+        ((replace(SICK, again=False), OK), {}, 1),
+    ],
+)
+async def test_a_probe_has_an_end(script: tuple[Result[Any], ...], options: dict[str, Any], attempts: int) -> None:
+    """No more attempts than any call has, one with retries off, and none after a timeout: then all rest again."""
+    bench = await rested(*script, **options)
+    result = await bench.capture()
+    assert (result.outcome, len(bench.gateway.keys)) == (Outcome.UNKNOWN, attempts)
+    assert bench.breaker.state is BreakerState.OPEN
+    assert (await bench.capture()).code == "breaker_open"
+
+
+async def test_a_probe_that_may_have_happened_is_unknown() -> None:
+    """The first attempt may have arrived, the last one surely did not: never NOT_SENT."""
+    bench = await rested(SICK, replace(NOT_SENT, sick=True), replace(NOT_SENT, sick=True))
+    assert (await bench.capture()).outcome is Outcome.UNKNOWN
 
 
 async def test_what_may_have_happened_stays_unknown_when_the_breaker_opens_meanwhile() -> None:
