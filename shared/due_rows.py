@@ -6,12 +6,29 @@ worker that was frozen: it writes only `WHERE lease_epoch = mine`. Judged by the
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Integer, RowMapping, Table, and_, func, or_, select, tuple_, update
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Float,
+    Integer,
+    RowMapping,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.dml import ReturningUpdate
 
 
 def due_columns() -> tuple[Column[Any], ...]:
@@ -24,7 +41,7 @@ def due_columns() -> tuple[Column[Any], ...]:
     )
 
 
-def _in(delay_s: float) -> ColumnElement[Any]:
+def _in(delay_s: float | ColumnElement[Any]) -> ColumnElement[Any]:
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_s)
 
 
@@ -34,21 +51,12 @@ def _free(table: Table) -> ColumnElement[bool]:
 
 async def claim_due(connection: AsyncConnection, table: Table, *, limit: int, lease_s: float) -> Sequence[RowMapping]:
     """Lease up to `limit` due rows, oldest first; rows that another worker is looking at are passed over."""
-    due = (
-        select(table.c.id)
-        .where(and_(table.c.due_at <= func.clock_timestamp(), _free(table)))
-        .order_by(table.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")  # a common table expression with a row lock is run once, so the limit is the limit
-    )
-    return await _lease(connection, table, table.c.id.in_(select(due.c.id)), lease_s)
+    return await _rows(connection, _claim_due(table), {"at_most": limit, "lease_s": lease_s})
 
 
 async def claim_one(connection: AsyncConnection, table: Table, row_id: UUID, *, lease_s: float) -> RowMapping | None:
     """Lease one row now, whether or not it is due yet; None when it is finished or somebody holds it."""
-    one = and_(table.c.id == row_id, table.c.due_at.is_not(None), _free(table))
-    rows = await _lease(connection, table, one, lease_s)
+    rows = await _rows(connection, _claim_one(table), {"row_id": row_id, "lease_s": lease_s})
     return rows[0] if rows else None
 
 
@@ -70,27 +78,59 @@ async def claim_alike(
         .with_for_update(skip_locked=True)
         .cte("alike")
     )
-    return await _lease(connection, table, table.c.id.in_(select(alike.c.id)), lease_s)
+    return await _rows(connection, _lease(table, table.c.id.in_(select(alike.c.id))), {"lease_s": lease_s})
 
 
-async def _lease(
-    connection: AsyncConnection, table: Table, which: ColumnElement[bool], lease_s: float
-) -> Sequence[RowMapping]:
-    claimed = await connection.execute(
+# These are run for every booking several times. Made once per table they cost a few microseconds, not a millisecond.
+
+
+@cache
+def _claim_due(table: Table) -> ReturningUpdate[Any]:
+    due = (
+        select(table.c.id)
+        .where(and_(table.c.due_at <= func.clock_timestamp(), _free(table)))
+        .order_by(table.c.due_at)
+        .limit(bindparam("at_most", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("due")  # a common table expression with a row lock is run once, so the limit is the limit
+    )
+    return _lease(table, table.c.id.in_(select(due.c.id)))
+
+
+@cache
+def _claim_one(table: Table) -> ReturningUpdate[Any]:
+    return _lease(table, and_(table.c.id == bindparam("row_id"), table.c.due_at.is_not(None), _free(table)))
+
+
+@cache
+def _renew(table: Table) -> Update:
+    one = and_(table.c.id == bindparam("row_id"), table.c.lease_epoch == bindparam("epoch"))
+    return update(table).where(one).values(lease_until=_in(bindparam("lease_s", type_=Float)))
+
+
+def _lease(table: Table, which: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    return (
         update(table)
         .where(which)
-        .values(lease_until=_in(lease_s), lease_epoch=table.c.lease_epoch + 1, attempts=table.c.attempts + 1)
+        .values(
+            lease_until=_in(bindparam("lease_s", type_=Float)),
+            lease_epoch=table.c.lease_epoch + 1,
+            attempts=table.c.attempts + 1,
+        )
         .returning(table)
     )
-    rows: Sequence[RowMapping] = claimed.mappings().all()
+
+
+async def _rows(
+    connection: AsyncConnection, claim: ReturningUpdate[Any], values: dict[str, Any]
+) -> Sequence[RowMapping]:
+    rows: Sequence[RowMapping] = (await connection.execute(claim, values)).mappings().all()
     return rows
 
 
 async def still_mine(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *, lease_s: float) -> bool:
     """Lock the row and lengthen the lease; False when another worker has taken over, and nothing may be written."""
-    renewed = await connection.execute(
-        update(table).where(table.c.id == row_id, table.c.lease_epoch == epoch).values(lease_until=_in(lease_s))
-    )
+    renewed = await connection.execute(_renew(table), {"row_id": row_id, "epoch": epoch, "lease_s": lease_s})
     return renewed.rowcount == 1
 
 

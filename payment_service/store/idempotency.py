@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
 
 from payment_service.store.tables import idempotent_answers as answers
 from shared.database import Connection
@@ -31,8 +32,29 @@ class Stored:
     error: dict[str, Any] | None
 
 
-def _in(delay_s: float) -> ColumnElement[Any]:
+def _in(delay_s: float | ColumnElement[Any]) -> ColumnElement[Any]:
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_s)
+
+
+def _claim() -> ReturningInsert[Any]:
+    free = or_(answers.c.lease_until.is_(None), answers.c.lease_until < func.clock_timestamp())
+    lease_until = _in(bindparam("lease_s", type_=Float))
+    new = insert(answers).values(
+        route=bindparam("of_route"),
+        key=bindparam("of_key"),
+        fingerprint=bindparam("of_fingerprint"),
+        payment_id=bindparam("of_payment"),
+        lease_until=lease_until,
+    )
+    same = answers.c.fingerprint == new.excluded.fingerprint
+    return new.on_conflict_do_update(
+        index_elements=["route", "key"],
+        set_={"lease_until": lease_until},
+        where=and_(answers.c.outcome.is_(None), free, same),
+    ).returning(answers.c.key)
+
+
+_CLAIM = _claim()  # made once: it would cost more than to run it
 
 
 def _of(request: Keyed) -> ColumnElement[bool]:
@@ -41,22 +63,15 @@ def _of(request: Keyed) -> ColumnElement[bool]:
 
 async def claim(tx: Connection, request: Keyed, *, lease_s: float) -> Stored | None:
     """Mark a request as running; None means: it is yours. Else what is kept, final or not."""
-    free = or_(answers.c.lease_until.is_(None), answers.c.lease_until < func.clock_timestamp())
     claimed = await tx.execute(
-        insert(answers)
-        .values(
-            route=request.route,
-            key=request.key,
-            fingerprint=request.fingerprint,
-            payment_id=request.payment_id,
-            lease_until=_in(lease_s),
-        )
-        .on_conflict_do_update(
-            index_elements=["route", "key"],
-            set_={"lease_until": _in(lease_s)},
-            where=and_(answers.c.outcome.is_(None), free, answers.c.fingerprint == request.fingerprint),
-        )
-        .returning(answers.c.key)
+        _CLAIM,
+        {
+            "of_route": request.route,
+            "of_key": request.key,
+            "of_fingerprint": request.fingerprint,
+            "of_payment": request.payment_id,
+            "lease_s": lease_s,
+        },
     )
     if claimed.first():
         return None

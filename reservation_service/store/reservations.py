@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, cast, extract, func, insert, null, select, text, update
+from sqlalchemy import RowMapping, bindparam, cast, extract, func, insert, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
@@ -33,17 +33,22 @@ def _bookings() -> Select[Any]:
     )
 
 
+# Made once: a saga reads its booking at every turn, and to put the columns together costs more than to read them.
+_ONE = _bookings().where(reservations.c.id == bindparam("booking_id"))
+_ONE_LOCKED = _ONE.with_for_update(of=reservations)
+
+
 async def booking(connection: AsyncConnection, booking_id: UUID, *, caller: str | None = None) -> Booking | None:
     """Return a booking; with `caller`, only if it is theirs."""
-    found = await connection.execute(_bookings().where(_is(booking_id, caller)))
+    found = await connection.execute(_of(_ONE, caller), {"booking_id": booking_id})
     row: Booking | None = found.mappings().one_or_none()
     return row
 
 
 async def lock_booking(tx: AsyncConnection, booking_id: UUID, *, caller: str | None = None) -> Booking | None:
     """Lock a booking for a move; no transaction that holds a slot's lock may wait here."""
-    query = _bookings().where(_is(booking_id, caller)).with_for_update(of=reservations)
-    row: Booking | None = (await tx.execute(query)).mappings().one_or_none()
+    found = await tx.execute(_of(_ONE_LOCKED, caller), {"booking_id": booking_id})
+    row: Booking | None = found.mappings().one_or_none()
     return row
 
 
@@ -77,10 +82,8 @@ async def active_holds(connection: AsyncConnection, caller: str) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
-def _is(booking_id: UUID, caller: str | None) -> ColumnElement[bool]:
-    if caller is None:
-        return reservations.c.id == booking_id
-    return and_(reservations.c.id == booking_id, reservations.c.caller == caller)
+def _of(bookings: Select[Any], caller: str | None) -> Select[Any]:
+    return bookings if caller is None else bookings.where(reservations.c.caller == caller)
 
 
 async def page(

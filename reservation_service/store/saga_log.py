@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, false, func, insert, select, update
+from sqlalchemy import RowMapping, bindparam, false, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Select
@@ -21,6 +21,10 @@ def _sagas() -> Select[Any]:
     """Select rows with what only the database's clock may judge."""
     leased = func.coalesce(sagas.c.lease_until > func.clock_timestamp(), false())
     return select(sagas, leased.label("leased"), func.clock_timestamp().label("now"))
+
+
+_ONE = _sagas().where(sagas.c.id == bindparam("saga_id"))
+_LINES = select(saga_log).where(saga_log.c.saga_id == bindparam("saga_id")).order_by(saga_log.c.id)
 
 
 async def create(
@@ -67,12 +71,12 @@ async def append(
 
 async def lines(connection: AsyncConnection, saga_id: UUID) -> Sequence[RowMapping]:
     """Return the journal of a saga, in order."""
-    found = await connection.execute(select(saga_log).where(saga_log.c.saga_id == saga_id).order_by(saga_log.c.id))
+    found = await connection.execute(_LINES, {"saga_id": saga_id})
     return found.mappings().all()
 
 
 async def saga(connection: AsyncConnection, saga_id: UUID) -> SagaRow | None:
-    row: SagaRow | None = (await connection.execute(_sagas().where(sagas.c.id == saga_id))).mappings().one_or_none()
+    row: SagaRow | None = (await connection.execute(_ONE, {"saga_id": saga_id})).mappings().one_or_none()
     return row
 
 
