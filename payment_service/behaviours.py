@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 from payment_service.clients.reservations import ReservationsClient
-from payment_service.flags import CIRCUIT_BREAKER, PAYMENT_RETRIES, WEBHOOK_INBOX
+from payment_service.flags import CIRCUIT_BREAKER, PAYMENT_RETRIES, SETTLE_AT_THE_DOOR, WEBHOOK_INBOX
 from payment_service.gateway.paced import Pace, PacedGateway
 from payment_service.gateway.stripe import StripeGateway
 from payment_service.gateway.ways import Ways, breaker_policy, ways_to_stripe
@@ -78,6 +78,11 @@ class Behaviours:
             watch=ground.metrics,
         )
 
+    @cached_property
+    def looks(self) -> PacedGateway:
+        settings = self.ground.settings
+        return PacedGateway(self.ways.background, Pace(settings.webhook_looks_per_s, self.ground.clock))
+
     # payments
 
     @cached_property
@@ -87,6 +92,10 @@ class Behaviours:
     @cached_property
     def asking(self) -> Asking:
         return Asking(self.ground.database, self.ways.background, nudge=self.ground.nudges.news)
+
+    @cached_property
+    def asking_in_turn(self) -> Asking:
+        return Asking(self.ground.database, self.looks, nudge=self.ground.nudges.news)
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
@@ -124,7 +133,7 @@ class Behaviours:
             self.ground.database,
             self.ways.background,
             self.answers,
-            self.asking,
+            self.asking_in_turn,
             interval_s=settings.refresh_interval_s,
             budget_s=settings.refresh_budget_s,
         )
@@ -162,7 +171,7 @@ class Behaviours:
         return Reconciliation(
             ground.database,
             self.ways.background,
-            self.asking,
+            self.asking_in_turn,
             ground.metrics,
             rules,
             nudge_webhooks=ground.nudges.webhooks,
@@ -180,8 +189,11 @@ class Behaviours:
             secrets=[secret.get_secret_value() for secret in settings.stripe_webhook_secrets],
             tolerance_s=settings.webhook_tolerance_s,
             clock=ground.clock,
+            livemode=settings.livemode,
+            at_the_door=partial(ground.flags.is_on, SETTLE_AT_THE_DOOR),
             inline=lambda: not ground.flags.is_on(WEBHOOK_INBOX),
             nudge=ground.nudges.webhooks,
+            nudge_news=ground.nudges.news,
         )
 
     @cached_property
@@ -189,7 +201,7 @@ class Behaviours:
         ground, settings = self.ground, self.ground.settings
         return Processing(
             ground.database,
-            PacedGateway(self.ways.background, Pace(settings.webhook_looks_per_s, ground.clock)),
+            self.looks,
             ground.metrics,
             ProcessingLimits.of(settings),
             backoff=capped_backoff(settings.webhook_backoff_first_s, settings.webhook_backoff_max_s),

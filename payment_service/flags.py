@@ -3,6 +3,7 @@
 from shared.flags import Flag
 
 WEBHOOK_INBOX = "webhook_inbox"
+SETTLE_AT_THE_DOOR = "settle_at_the_door"
 PAYMENT_RETRIES = "payment_retries"
 CIRCUIT_BREAKER = "circuit_breaker"
 RECONCILIATION = "reconciliation"
@@ -12,6 +13,10 @@ FLAGS = (
     Flag(
         WEBHOOK_INBOX,
         off_means="events are stored and deduplicated, then processed before the answer; a failure answers 503",
+    ),
+    Flag(
+        SETTLE_AT_THE_DOOR,
+        off_means="Stripe is asked about every event, at the pace, before it has its effect; payments are known later",
     ),
     Flag(PAYMENT_RETRIES, off_means="one attempt per call to Stripe; the saga and the queues still ask again later"),
     Flag(CIRCUIT_BREAKER, off_means="Stripe is called however many calls failed; nothing is counted"),

@@ -70,7 +70,8 @@ class PaymentSettings(SharedSettings):
     webhook_looks_per_s: float = Field(
         20.0,
         gt=0,
-        description="questions to Stripe about events, of each process; Stripe's test mode allows 25/s in all",
+        description="questions to Stripe that are not part of a payment (about events, by readers, to compare), of each "
+        "process; Stripe's test mode allows 25/s in all",
     )
     webhook_replay_batch_size: int = Field(
         50, ge=1, le=1000, description="events of one replay on their way at a time, so that new events never starve"

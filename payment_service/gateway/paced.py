@@ -1,6 +1,7 @@
 """Questions to the provider at a pace: what a burst of events makes us ask never uses up what the provider allows.
 
-Guests' own payments go to the same account; a backlog of events may take its time, they may not wait for it.
+Guests' own payments go to the same account; a backlog of events may take its time, they may not wait for it. Nor for
+the many who only want to know how their payment stands.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class Pace:
 
 
 class PacedGateway:
-    """The gateway as the webhook worker uses it: questions only, each in its turn."""
+    """The gateway as events, reads and comparisons use it: questions only, each in its turn, at one pace for all."""
 
     def __init__(self, provider: GuardedGateway, pace: Pace) -> None:
         self._provider = provider

@@ -204,6 +204,17 @@ def read_event(document: Any) -> EventSeen:
     )
 
 
+def read_told_intent(document: Any) -> IntentSeen | None:
+    """Read the PaymentIntent as an event pictures it; None when it is about something else, or is not readable."""
+    subject = _dict(_dict(_dict(document).get("data")).get("object"))
+    if subject.get("object") != "payment_intent":
+        return None
+    try:
+        return read_intent(subject)
+    except ValueError:
+        return None
+
+
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 

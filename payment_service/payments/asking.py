@@ -4,6 +4,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from payment_service.gateway.guarded import GuardedGateway
+from payment_service.gateway.paced import PacedGateway
 from payment_service.payments import recording
 from payment_service.store import payments
 from payment_service.store.payments import Payment
@@ -12,9 +13,11 @@ from shared.database import Database
 
 
 class Asking:
-    """`nudge` is called when there may be news for the other service."""
+    """`nudge` is called when there may be news for the other service; `provider` may ask at once, or in its turn."""
 
-    def __init__(self, database: Database, provider: GuardedGateway, *, nudge: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, provider: GuardedGateway | PacedGateway, *, nudge: Callable[[], None]
+    ) -> None:
         self._database = database
         self._provider = provider
         self._nudge = nudge

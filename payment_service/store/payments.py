@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, or_, select, text, update
+from sqlalchemy import RowMapping, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.errors import PaymentNotFound
@@ -70,6 +70,13 @@ _PAYMENT_COLUMNS = tuple(payments.c[field.name] for field in fields(Payment))
 _REFUND_COLUMNS = tuple(refunds.c[field.name] for field in fields(Refund))
 
 
+_BY_ID = select(*_PAYMENT_COLUMNS).where(payments.c.id == bindparam("payment_id"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
+_BY_INTENT_UNLESS_LOCKED = (
+    select(*_PAYMENT_COLUMNS).where(payments.c.intent_id == bindparam("intent_id")).with_for_update(skip_locked=True)
+)
+
+
 def _payment(row: RowMapping) -> Payment:
     values = {column.name: row[column.name] for column in _PAYMENT_COLUMNS}
     return Payment(**{**values, "status": PaymentStatus(row["status"])})
@@ -113,7 +120,7 @@ async def learn_order(tx: Connection, order: CreatePayment) -> Payment:
 
 async def lock(tx: Connection, payment_id: UUID) -> Payment | None:
     """Read a payment and keep everybody else from changing it until the transaction ends."""
-    found = await tx.execute(select(*_PAYMENT_COLUMNS).where(payments.c.id == payment_id).with_for_update())
+    found = await tx.execute(_BY_ID_LOCKED, {"payment_id": payment_id})
     row = found.mappings().one_or_none()
     return _payment(row) if row else None
 
@@ -137,8 +144,15 @@ async def lock_by_intent(tx: Connection, intent_id: str, payment_id: UUID | None
     return _payment(rows[0]) if len(rows) == 1 else None
 
 
+async def lock_known(tx: Connection, intent_id: str) -> Payment | None:
+    """Lock the payment of an intent; None when no row knows it yet, or when somebody else has it in hand."""
+    found = await tx.execute(_BY_INTENT_UNLESS_LOCKED, {"intent_id": intent_id})
+    row = found.mappings().one_or_none()
+    return _payment(row) if row else None
+
+
 async def read(connection: Connection, payment_id: UUID) -> Payment | None:
-    found = await connection.execute(select(*_PAYMENT_COLUMNS).where(payments.c.id == payment_id))
+    found = await connection.execute(_BY_ID, {"payment_id": payment_id})
     row = found.mappings().one_or_none()
     return _payment(row) if row else None
 

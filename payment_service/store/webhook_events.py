@@ -69,6 +69,21 @@ async def store(tx: Connection, hint: Hint) -> Accepted:
     return Accepted(row.id, duplicate=row.deliveries > 1, finished=row.due_at is None)
 
 
+async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_id: UUID) -> None:
+    """Mark an event that the same transaction has stored and given its effect: nothing of it is left to do."""
+    await tx.execute(
+        update(events)
+        .where(events.c.id == event_id)
+        .values(
+            status=EventStatus.PROCESSED,
+            reason=reason,
+            payment_id=payment_id,
+            processed_at=func.clock_timestamp(),
+            due_at=None,
+        )
+    )
+
+
 async def store_missing(tx: Connection, hints: Sequence[Hint]) -> int:
     """Insert the events that no delivery has brought, due at once; returns how many there were."""
     if not hints:

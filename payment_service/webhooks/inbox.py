@@ -1,24 +1,40 @@
 """Takes a webhook in: verified, stored once, committed; only then is it acknowledged."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import orjson
 
 from payment_service.errors import WebhookMalformed, WebhookSignatureInvalid
+from payment_service.gateway.results import IntentSeen
 from payment_service.gateway.webhook_signature import verify
-from payment_service.gateway.wire_objects import read_event
+from payment_service.gateway.wire_objects import read_event, read_told_intent
 from payment_service.metrics import Metrics
 from payment_service.payments.hints import hint_of
+from payment_service.states import EventStatus
 from payment_service.store import webhook_events
 from payment_service.store.webhook_events import Accepted, Hint
+from payment_service.webhooks import at_the_door
+from payment_service.webhooks.at_the_door import Settled
 from payment_service.webhooks.processing import Processing
 from shared.clock import Clock
-from shared.database import Database
+from shared.database import Connection, Database
 from shared.problems import Problem, ServiceUnavailable
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """An event as it came in; its picture of the payment lasts as long as the delivery and is not stored."""
+
+    hint: Hint
+    told: IntentSeen | None
+
+
 class Inbox:
-    """`inline` is asked for each delivery: True when the event is to be processed before the answer."""
+    """`at_the_door` and `inline` are asked for each delivery: is it settled here, or processed before the answer?
+
+    `livemode` says which events are ours, `nudge` that an event waits, `nudge_news` that one had its effect.
+    """
 
     def __init__(
         self,
@@ -29,8 +45,11 @@ class Inbox:
         secrets: Sequence[str],
         tolerance_s: int,
         clock: Clock,
+        livemode: bool,
+        at_the_door: Callable[[], bool],
         inline: Callable[[], bool],
         nudge: Callable[[], None],
+        nudge_news: Callable[[], None],
     ) -> None:
         self._database = database
         self._processing = processing
@@ -38,8 +57,11 @@ class Inbox:
         self._secrets = secrets
         self._tolerance_s = tolerance_s
         self._clock = clock
+        self._livemode = livemode
+        self._at_the_door = at_the_door
         self._inline = inline
         self._nudge = nudge
+        self._nudge_news = nudge_news
 
     async def accept(self, body: bytes, signature: str | None) -> bool:
         """Store an event; returns whether it had come before.
@@ -47,17 +69,34 @@ class Inbox:
         Raises WebhookSignatureInvalid or WebhookMalformed (400), and ServiceUnavailable (503) when Stripe must send it
         again.
         """
-        hint = self._verified(body, signature)
+        delivery = self._verified(body, signature)
         async with self._database.transaction("store_event") as tx:
-            accepted = await webhook_events.store(tx, hint)
+            accepted = await webhook_events.store(tx, delivery.hint)
+            settled = await self._settle(tx, accepted, delivery)
         self._metrics.webhooks_received.labels("duplicate" if accepted.duplicate else "stored").inc()
-        if self._inline():
+        if settled:
+            self._had_its_effect(delivery.hint, settled)
+        elif self._inline():
             await self._process_now(accepted)
         elif not accepted.finished:
             self._nudge()
         return accepted.duplicate
 
-    def _verified(self, body: bytes, signature: str | None) -> Hint:
+    async def _settle(self, tx: Connection, accepted: Accepted, delivery: Delivery) -> Settled | None:
+        if accepted.duplicate or delivery.hint.livemode != self._livemode or not self._at_the_door():
+            return None
+        settled = await at_the_door.settle(tx, delivery.hint, delivery.told)
+        if settled:
+            await webhook_events.settle(tx, accepted.id, reason=settled.reason, payment_id=settled.payment_id)
+        return settled
+
+    def _had_its_effect(self, hint: Hint, settled: Settled) -> None:
+        self._metrics.webhooks_processed.labels(hint.type, EventStatus.PROCESSED).inc()
+        self._metrics.webhook_lag.observe(0.0)
+        if settled.changed:
+            self._nudge_news()
+
+    def _verified(self, body: bytes, signature: str | None) -> Delivery:
         try:
             verify(
                 body,
@@ -66,7 +105,7 @@ class Inbox:
                 now_s=self._clock.now().timestamp(),
                 tolerance_s=self._tolerance_s,
             )
-            return read_hint(body)
+            return read_delivery(body)
         except Problem as refusal:
             kind = "bad_signature" if isinstance(refusal, WebhookSignatureInvalid) else "malformed"
             self._metrics.webhooks_received.labels(kind).inc()
@@ -77,10 +116,11 @@ class Inbox:
             raise ServiceUnavailable("The event is stored, but has not had its effect yet.", retry_after_ms=2000)
 
 
-def read_hint(body: bytes) -> Hint:
-    """Read what an event is about; its picture of the object is left where it is. Raises WebhookMalformed (400)."""
+def read_delivery(body: bytes) -> Delivery:
+    """Read what an event is about, and how it pictures a payment. Raises WebhookMalformed (400)."""
     try:
-        seen = read_event(orjson.loads(body))
+        document = orjson.loads(body)
+        seen = read_event(document)
     except ValueError as error:  # bytes that are no JSON, or JSON that is no event
         raise WebhookMalformed from error
-    return hint_of(seen)
+    return Delivery(hint_of(seen), read_told_intent(document))

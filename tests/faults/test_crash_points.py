@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.answers import answered
-from tests.builders import a_customer, a_key, a_slot, free_seats
+from tests.builders import DECLINED_CARD, a_customer, a_key, a_slot, free_seats
 from tests.doubles.stripe_sandbox import Stripe
 from tests.faults.planted_crash import PlantedCrash
 from tests.scenarios import fired
@@ -26,6 +26,9 @@ BOOKING_PATH: list[tuple[Service, str, str]] = [
     ("payment", "apply_event.before_commit", "C14"),
     ("payment", "post_payment_event.after", "C19"),
 ]
+
+# What happens only to events that Stripe is asked about: a decline is one, an authorisation is settled at the door.
+ASKED_ABOUT = ("apply_event.before_commit",)
 
 
 def was_created(answer: httpx.Response) -> bool:
@@ -50,7 +53,11 @@ def test_a_booking_survives_a_crash(
 
     hold = crash.through(lambda: guest.hold(slot, 2, key=key), was_created, within_s=RECOVERY_S).json()
     pending = crash.through(lambda: guest.convert(hold["id"]), awaits_payment, within_s=RECOVERY_S).json()
-    assert stripe.pay(pending["outcome"]["client_secret"]).status_code == 200
+    secret = pending["outcome"]["client_secret"]
+    if point in ASKED_ABOUT:
+        assert stripe.pay(secret, card=DECLINED_CARD).status_code == 402
+        crash.assert_fired()
+    assert stripe.pay(secret).status_code == 200
     crash.through(lambda: guest.see(hold["id"]), is_confirmed, within_s=RECOVERY_S)
     crash.assert_fired()
 

@@ -36,14 +36,16 @@ class Bug:
 
 _STORED_THEN_TOLD = """
         async with self._database.transaction("store_event") as tx:
-            accepted = await webhook_events.store(tx, hint)
+            accepted = await webhook_events.store(tx, delivery.hint)
+            settled = await self._settle(tx, accepted, delivery)
 """
 _TOLD_THEN_STORED = """
         import asyncio, uuid
         async def store_soon():
             async with self._database.transaction("store_event") as tx:
-                await webhook_events.store(tx, hint)
+                await webhook_events.store(tx, delivery.hint)
         self._soon = asyncio.create_task(store_soon())
+        settled = None
         accepted = Accepted(uuid.uuid4(), duplicate=False, finished=True)
 """
 _RELEASED_AGAIN = """

@@ -38,6 +38,18 @@ async def test_many_readers_ask_once(
         assert len(till.line.calls) == asked + 2
 
 
+async def test_a_crowd_of_readers_does_not_use_up_what_stripe_allows(
+    payment_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads and events share one pace; who finds no turn in time is shown what is stored, at once."""
+    async with open_till(payment_database_url, tmp_path, monkeypatch, webhook_looks_per_s=0.1) as till:
+        payments = [await till.created() for _ in range(5)]
+        asked = len(till.line.calls)
+        answers = await asyncio.gather(*(till.client.get(payment.id) for payment in payments))
+        assert {answer.outcome for answer in answers} == {Outcome.OK}
+        assert len(till.line.calls) == asked + 1
+
+
 async def test_without_stripe_what_is_stored_is_shown(till: Till) -> None:
     """A read never fails because of Stripe."""
     payment = await till.created()

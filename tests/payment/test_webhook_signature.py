@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from payment_service.errors import WebhookMalformed, WebhookSignatureInvalid
 from payment_service.gateway.webhook_signature import verify
-from payment_service.webhooks.inbox import read_hint
+from payment_service.webhooks.inbox import read_delivery
 
 NOW_S = 1_800_000_000.0
 WEBHOOK_SECRET = "new"
@@ -106,7 +106,7 @@ def test_garbage_meets_the_refusal_and_nothing_else(header: str, body: bytes) ->
 def test_what_is_no_event_is_malformed(body: bytes) -> None:
     """L4: well-signed bytes that are no event are refused; depth, arrays and odd types raise nothing else."""
     with pytest.raises(WebhookMalformed):
-        read_hint(body)
+        read_delivery(body)
 
 
 @given(
@@ -121,6 +121,6 @@ def test_what_is_no_event_is_malformed(body: bytes) -> None:
 def test_an_odd_object_in_an_event_is_no_object(data: object) -> None:
     """An envelope that is right is stored whatever it holds; only words that may be ids are taken from inside."""
     event = {"object": "event", "id": "evt_1", "type": "x.y", "data": data}
-    hint = read_hint(json.dumps(event).encode())
+    hint = read_delivery(json.dumps(event).encode()).hint
     assert (hint.stripe_event_id, hint.type, hint.livemode) == ("evt_1", "x.y", False)
     assert "\x00" not in hint.object_id + hint.intent_id

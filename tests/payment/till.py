@@ -71,6 +71,7 @@ def settings_for(database_url: str, **changed: Any) -> PaymentSettings:
         "retry_max_wait_s": 0.0,
         "breaker_min_calls": 1000,
         "refresh_interval_s": 0.001,
+        "webhook_looks_per_s": 1000.0,
         "database_pool_timeout_s": 10.0,
     }
     return PaymentSettings(**(values | changed))
@@ -318,8 +319,13 @@ def answered_by_stripe(response: httpx.Response) -> Any:
 
 
 @asynccontextmanager
-async def open_till(database_url: str, folder: Path, patch: pytest.MonkeyPatch, **changed: Any) -> AsyncIterator[Till]:
-    """Wire the service as `create_app` does, start none of its tickers, and keep their table of jobs."""
+async def open_till(
+    database_url: str, folder: Path, patch: pytest.MonkeyPatch, *, settles_at_the_door: bool = False, **changed: Any
+) -> AsyncIterator[Till]:
+    """Wire the service as `create_app` does, start none of its tickers, and keep their table of jobs.
+
+    Unless a test is about the door, Stripe is asked about every event: most tests are about that.
+    """
     sandbox = create_sandbox_app(
         Sandbox.open(
             SandboxSettings(
@@ -339,7 +345,7 @@ async def open_till(database_url: str, folder: Path, patch: pytest.MonkeyPatch, 
         settings_for(database_url, **changed),
         stripe_transport=line,
         reservations_transport=httpx.MockTransport(neighbour),
-        environment={},
+        environment={"FLAG_SETTLE_AT_THE_DOOR": str(settles_at_the_door)},
     )
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://payments", timeout=30)
     async with sandbox.router.lifespan_context(sandbox), http:

@@ -97,6 +97,9 @@ _PATHS = (
         flags={"FLAG_WEBHOOK_INBOX": "off"},
     ),
     Path(
+        "settled_at_the_door", book, SEATS, PRICE_MINOR, again=("store_event",), flags={"FLAG_SETTLE_AT_THE_DOOR": "on"}
+    ),
+    Path(
         "event_buried",
         bury,
         0,
