@@ -14,6 +14,7 @@ import httpx
 
 from deploy.embedded.stack import Stack
 from tests.doubles.stripe_sandbox import Stripe
+from tests.load.processor_time import yardstick_ms
 from tests.surroundings import ROOM_FOR_CROWDS, clean_environment
 from tests.system import System
 
@@ -68,5 +69,5 @@ def told(figures_ms: Sequence[float]) -> str:
 
 def report(line: str, say: Callable[[str], object] = sys.stdout.write) -> None:
     """Print a line at once, with how busy the machine is: a figure without that is worth little."""
-    say(f"{line}  (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)\n")
+    say(f"{line}  (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, yardstick {yardstick_ms():.0f} ms)\n")
     sys.stdout.flush()
