@@ -103,6 +103,11 @@ class Metrics(ProcessMetrics):
             "How many callers wait to be admitted right now, in line, in a group or for a lock?",
             registry=registry,
         )
+        self.admission_left = Counter(
+            "reservation_admission_left",
+            "How many callers hung up while they waited to be admitted, and were dropped?",
+            registry=registry,
+        )
         self.admission_wait = Histogram(
             "reservation_admission_wait_seconds",
             "How long does a caller wait for the statement that takes seats, the line before it included?",

@@ -228,16 +228,26 @@ async def check_uses(tx: Connection, new: NewHold, discount: Discount) -> None:
         raise TurnedAway(DiscountInvalid(reason=USED_UP), own=uses.mine)
 
 
-async def take_alone(database: Database, new: NewHold, *, lock_wait_ms: int | None = None) -> Row | None:
+class NobodyWaits(Exception):
+    """The caller has gone before their seats were kept, and nothing of their transaction was."""
+
+
+async def take_alone(
+    database: Database, new: NewHold, *, lock_wait_ms: int | None = None, wanted: Callable[[], bool] = lambda: True
+) -> Row | None:
     """Run the statement in its own transaction; None when another process won the race for the same key.
 
-    Raises LockedOut when a lock was not to be had, in `lock_wait_ms` if that is said.
+    Raises LockedOut when a lock was not to be had, in `lock_wait_ms` if that is said, and NobodyWaits when it is not
+    `wanted` any more once the lock was had.
     """
     try:
         async with database.transaction("create_hold") as tx:
             if lock_wait_ms is not None:
                 await slots.wait_at_most(tx, lock_wait_ms)
-            return await slots.take_seats(tx, new)
+            row = await slots.take_seats(tx, new)
+            if not wanted():
+                raise NobodyWaits
+            return row
     except Conflict:
         return None
 

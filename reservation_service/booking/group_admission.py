@@ -7,6 +7,7 @@ what goes wrong for one (its key raced, its slot is locked by somebody) is settl
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reservation_service.booking.admission import slots_locked, take_alone
@@ -24,6 +25,9 @@ from shared.database import Database, DatabaseAway
 _GROUP_MAX = 256
 # A lock that is met twice but that no slot shows is on something else (a key): whoever waits for it waits alone.
 _LOCK_REFUSALS_MAX = 2
+
+HungUp = asyncio.Future[None]
+"""Done once the caller of a request has hung up; cancelled when nobody listens for that any more."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +63,19 @@ class GroupAdmission:
         self._callers = 0
         metrics.admission_waiting.set_function(lambda: self._callers)
 
-    async def take(self, new: NewHold) -> Answer:
+    async def take(self, new: NewHold, *, hung_up: HungUp | None = None) -> Answer:
         """Take the seats of one hold with whatever else is waiting; see `slots.take_seats` for the row.
 
-        None when somebody else was faster with the same key. Raises SlotBusy (503) when the queue is full or the
-        deadline passes: a caller that has gone is dropped before its turn.
+        None when somebody else was faster with the same key. Raises SlotBusy (503) when the queue is full, the
+        deadline passes, or `hung_up` is done: a caller that has gone is dropped before its turn.
         """
         if self._callers >= self._patience.queue_max:
             raise SlotBusy(retry_after_ms=1000)
         arrived = self._clock.monotonic()
         waiting = Waiting(new, asyncio.get_running_loop().create_future(), arrived + self._patience.caller_s)
         self._callers += 1
+        if hung_up is not None:
+            hung_up.add_done_callback(partial(self._drop, waiting))
         self._enqueue(waiting)
         try:
             async with asyncio.timeout(self._patience.caller_s):
@@ -97,6 +103,12 @@ class GroupAdmission:
         else:
             self._line.append(waiting)
             self._flush_soon()
+
+    def _drop(self, waiting: Waiting, hung_up: HungUp) -> None:
+        """Let go of a caller who hung up; when it is over anyway, nobody listens any more, which is something else."""
+        if not (waiting.is_gone or hung_up.cancelled()):
+            self._metrics.admission_left.inc()
+            waiting.refuse(SlotBusy(retry_after_ms=1000))
 
     def _free_again(self, group: Sequence[Waiting]) -> None:
         self._line.put_back(group)

@@ -1,7 +1,9 @@
 """A guest's hold: made, renewed by its key, looked at, extended, given back."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +11,8 @@ from reservation_service.booking.admission import Admission, Decision, SlotSweep
 from reservation_service.booking.api_keys import is_reseller
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.discounts import is_limited, reduction, usable
-from reservation_service.booking.group_admission import GroupAdmission
+from reservation_service.booking.group_admission import GroupAdmission, HungUp
+from reservation_service.booking.one_flight import apart
 from reservation_service.booking.pricing import price_party
 from reservation_service.booking.reservations import EXTERNAL_SCOPE
 from reservation_service.booking.slow_lane import SlowLane
@@ -18,6 +21,7 @@ from reservation_service.errors import (
     HoldExtensionLimit,
     HoldNotFound,
     InvalidHoldStatus,
+    SlotBusy,
     TimeSlotNotFound,
 )
 from reservation_service.flags import GROUP_ADMISSION, REPLACE_OWN_HOLD, SMART_IDEMPOTENCY
@@ -77,23 +81,28 @@ class Holds:
         self._sweeps = SlotSweeps(database, metrics)
         self._slow_lane = SlowLane(database, abandoned_after_s=settings.abandoned_hold_seconds)
 
-    async def create(self, flags: Snapshot, caller: Caller, request: HoldRequest) -> HoldAnswer:
-        """Hold seats, or replay or renew the hold that this key has. Raises the refusals of POST /v1/holds."""
+    async def create(
+        self, flags: Snapshot, caller: Caller, request: HoldRequest, *, hung_up: HungUp | None = None
+    ) -> HoldAnswer:
+        """Hold seats, or replay or renew the hold that this key has. Raises the refusals of POST /v1/holds.
+
+        Who has `hung_up` while they wait for their turn is dropped, and takes nothing.
+        """
         renew = flags[SMART_IDEMPOTENCY]
         try:
-            new, limited = await self._priced(caller, request)
-        except Problem:
-            # Price list and discount may have changed since; a hold that exists is replayed all the same.
-            known = await self._known(caller, request, renew=renew)
-            if known is None:
-                raise
-            return await self._replay(known)
+            async with asyncio.timeout(self._settings.admission_price_s):
+                prepared = await self._prepared(caller, request, renew=renew)
+        except TimeoutError as error:
+            raise SlotBusy(retry_after_ms=1000) from error
+        if isinstance(prepared, Admission):
+            return await self._replay(prepared)
+        new, limited = prepared
         # Whoever books for others has older holds of other guests, not older ones of their own.
         replaces = flags[REPLACE_OWN_HOLD] and EXTERNAL_SCOPE not in caller.scopes
         admission = await admit(
             self._database,
             new,
-            self._take(flags, limited=limited),
+            self._take(flags, limited=limited, hung_up=hung_up),
             self._sweeps,
             renew=renew,
             replace=self._slow_lane.replace if replaces else None,
@@ -107,11 +116,13 @@ class Holds:
             )
         return await self._replay(admission)
 
-    def _take(self, flags: Snapshot, *, limited: bool) -> Take:
+    def _take(self, flags: Snapshot, *, limited: bool, hung_up: HungUp | None) -> Take:
         """Choose the lane: what is counted besides seats takes the slow one."""
         if limited:
             return self._slow_lane.take
-        return self._group.take if flags[GROUP_ADMISSION] else self._group.take_single
+        if flags[GROUP_ADMISSION]:
+            return partial(self._group.take, hung_up=hung_up)
+        return self._group.take_single
 
     async def _replay(self, admission: Admission) -> HoldAnswer:
         async with self._database.reading() as connection:
@@ -120,12 +131,27 @@ class Holds:
             raise HoldNotFound
         return HoldAnswer(booking, created=admission.decision is Decision.CREATED, renewed=False)
 
+    async def _prepared(
+        self, caller: Caller, request: HoldRequest, *, renew: bool
+    ) -> tuple[slots.NewHold, bool] | Admission:
+        """Price a hold; or find the one that the key has, when it could not be priced any more.
+
+        Price list and discount may have changed since; a hold that exists is replayed all the same.
+        """
+        try:
+            return await self._priced(caller, request)
+        except Problem:
+            known = await apart(self._known(caller, request, renew=renew))
+            if known is None:
+                raise
+            return known
+
     async def _priced(self, caller: Caller, request: HoldRequest) -> tuple[slots.NewHold, bool]:
         """Return the hold as it would be made, and whether its discount has limits."""
         offer = await self._offers.of_slot(request.time_slot_id)
         if offer is None:
             raise TimeSlotNotFound
-        discount = await self._discount(offer, request)
+        discount = await apart(self._discount(offer, request.discount_code)) if request.discount_code else None
         party = price_party(offer, request.items, reduction(discount) if discount else None)
         new = slots.NewHold(
             hold_id=new_id(),
@@ -151,13 +177,9 @@ class Holds:
         settings = self._settings
         return settings.max_active_holds_of_reseller if is_reseller(caller) else settings.max_active_holds
 
-    async def _discount(self, offer: Mapping[str, Any], request: HoldRequest) -> Discount | None:
-        if request.discount_code is None:
-            return None
+    async def _discount(self, offer: Mapping[str, Any], code: str) -> Discount:
         async with self._database.reading() as connection:
-            return await usable(
-                connection, request.discount_code, experience_id=offer["experience_id"], currency=offer["currency"]
-            )
+            return await usable(connection, code, experience_id=offer["experience_id"], currency=offer["currency"])
 
     async def _known(self, caller: Caller, request: HoldRequest, *, renew: bool) -> Admission | None:
         """Return the hold that a key has, unless it is over: then only what can be had today could renew it."""

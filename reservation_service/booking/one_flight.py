@@ -1,11 +1,22 @@
-"""A crowd asks the database the same thing at the same moment: one of them asks, and all are told."""
+"""Questions to the database that run apart from who asked: a crowd shares one answer, and giving up takes no time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 T = TypeVar("T")
+
+
+_APART: set[asyncio.Task[Any]] = set()  # the loop itself keeps tasks alive only while somebody else does
+
+
+async def apart(work: Coroutine[Any, Any, T]) -> T:
+    """Do it in a task of its own: whoever gives up waiting does not wait until a silent connection is closed, too."""
+    task = asyncio.create_task(work)
+    _APART.add(task)
+    task.add_done_callback(_APART.discard)
+    return await asyncio.shield(task)
 
 
 class OneFlight(Generic[T]):

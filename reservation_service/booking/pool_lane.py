@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-from reservation_service.booking.admission import take_alone
+from reservation_service.booking.admission import NobodyWaits, take_alone
 from reservation_service.booking.waiting_line import Waiting
 from reservation_service.errors import SlotBusy
 from shared.clock import Clock
@@ -97,9 +97,14 @@ class PoolLane:
             async with asyncio.timeout(waiting.until - self._clock.monotonic()), turns:
                 if waiting.is_gone:
                     return False
-                waiting.answer(await take_alone(self._database, waiting.new, lock_wait_ms=lock_wait_ms))
+                row = await take_alone(
+                    self._database, waiting.new, lock_wait_ms=lock_wait_ms, wanted=lambda: not waiting.is_gone
+                )
+                waiting.answer(row)
         except DatabaseAway:
             raise
+        except NobodyWaits:
+            return True
         except TimeoutError:
             waiting.refuse(SlotBusy(retry_after_ms=1000))
         except Exception as error:  # noqa: BLE001  it is the caller's, who is waiting for it

@@ -102,7 +102,7 @@ def _stands_in_external_call(module: Module, call: ast.AST) -> bool:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_nothing_leaves_the_process_inside_a_transaction(service: str) -> None:
-    """P06: no transaction waits for another system, not even behind a function that does."""
+    """P06, peers B5.67: no transaction waits for another system, not even behind a function that does."""
     assert not list(network_in_transactions(modules(service)))
 
 

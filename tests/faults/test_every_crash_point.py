@@ -37,7 +37,7 @@ _LINE = re.compile(r"crash points (\d+)/(\d+) recovered, pairs (\d+)/(\d+) recov
 
 @pytest.mark.timeout(_GIVES_UP_S + 20)
 def test_every_crash_point_is_survived() -> None:
-    """C01..C08, C10, C12..C16, C19 and, in pairs, C11: dead at each point, and after it seats, money and statuses are right."""
+    """C01..C08, C10, C12..C16, C19 and, in pairs, C11, peers B4.65: dead at each point, and after it seats, money and statuses are right."""
     command = [sys.executable, "-m", "tests.faults.forked", "--budget", str(_BUDGET_S), "--workers", "2"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=_GIVES_UP_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

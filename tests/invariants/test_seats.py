@@ -14,7 +14,7 @@ from tests.scenarios import fired
 
 
 async def test_a_crowd_gets_exactly_the_seats_there_are(office: BoxOffice) -> None:
-    """K01, I1: forty customers at once on seven seats: seven holds, everybody else is refused."""
+    """K01, I1, peers B1.10: forty customers at once on seven seats: seven holds, everybody else is refused."""
     offer = await office.offer(capacity=7)
     answers = await asyncio.gather(*(office.customer().hold(offer) for _ in range(40)))
     assert Counter(answer.status_code for answer in answers) == {201: 7, 409: 33}
@@ -32,14 +32,14 @@ async def test_a_party_that_does_not_fit_takes_no_seat(office: BoxOffice) -> Non
 
 @pytest.mark.parametrize("taken", [3, -1])
 async def test_the_database_itself_refuses_an_impossible_count(office: BoxOffice, taken: int) -> None:
-    """I1: whatever statement some future code may send, no slot counts more seats than it has, or fewer than none."""
+    """I1, peers B1.14: whatever statement some future code may send, no slot counts more seats than it has, or fewer than none."""
     offer = await office.offer(capacity=2)
     with pytest.raises(IntegrityError):
         await office.sql("UPDATE time_slots SET taken = :taken WHERE id = :id", taken=taken, id=UUID(offer.slot_id))
 
 
 async def test_giving_a_hold_back_again_gives_nothing_more(office: BoxOffice) -> None:
-    """I2, I3: a release that is repeated changes nothing; the seats of somebody else stay taken."""
+    """I2, I3, peers B4.56: a release that is repeated changes nothing; the seats of somebody else stay taken."""
     offer, customer = await office.offer(capacity=10), office.customer()
     answered(await office.customer().hold(offer, 4), 201)
     mine = answered(await customer.hold(offer, 3), 201)

@@ -32,7 +32,7 @@ def _told(answer: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("what", ["see_hold", "extend", "release", "convert"])
 async def test_a_stranger_cannot_touch_a_hold(office: BoxOffice, what: str) -> None:
-    """X01, I24: reading, extending, releasing or converting another's hold is answered like a hold that never was."""
+    """X01, I24, peers B1.8: reading, extending, releasing or converting another's hold is answered like a hold that never was."""
     offer, owner, stranger = await office.offer(), office.customer(), office.customer()
     hold = answered(await owner.hold(offer), 201)
     assert _told(await _try(stranger, what, hold["id"])) == _told(await _try(stranger, what, str(uuid4())))

@@ -25,7 +25,7 @@ def hasty_door(stack: Stack) -> Iterator[str]:
 def test_a_booking_that_nobody_pays_fails_and_can_be_begun_again(
     system: System, stripe: Stripe, hasty_door: str
 ) -> None:
-    """S12, I11: at the deadline the PaymentIntent is cancelled, then the seats go back; the first call renews the hold."""
+    """S12, I11, peers B4.58, B5.71: at the deadline the PaymentIntent is cancelled, then the seats go back; the first call renews the hold."""
     guest, slot, key = replace(a_guest(system), door=hasty_door), a_slot(system, capacity=1), a_key()
     old = a_hold(guest, slot, key=key)
     awaiting_payment(guest, old["id"])

@@ -94,7 +94,7 @@ def test_a_hold_is_extended_at_most_twice(system: System) -> None:
 
 
 def test_a_released_hold_gives_its_seats_back_at_once(system: System) -> None:
-    """I3: seats return exactly once, however often the guest says so; what was given back cannot be converted."""
+    """I3, peers B4.53: seats return exactly once, however often the guest says so; what was given back cannot be converted."""
     guest, slot = a_guest(system), a_slot(system, capacity=3)
     hold = a_hold(guest, slot, 2)
     assert free_seats(system, slot) == 1

@@ -13,7 +13,7 @@ from tests.system import RECOVERY_S, SERVICES, Service, System
 
 
 def test_converting_while_payment_service_is_down(system: System, stripe: Stripe) -> None:
-    """S21: convert answers 2xx with the seats kept; when payment_service is back, the same call goes on to the end."""
+    """S21, peers B4.52: convert answers 2xx with the seats kept; when payment_service is back, the same call goes on to the end."""
     guest, slot = a_guest(system), a_slot(system, capacity=1)
     hold = a_hold(guest, slot)
     system.stack.stop("payment")

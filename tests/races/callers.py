@@ -38,9 +38,16 @@ async def outsider(database_url: str) -> AsyncIterator[Database]:
 @asynccontextmanager
 async def locking(other: Database, *offers: Offer) -> AsyncIterator[None]:
     """Keep the rows of these slots locked meanwhile."""
+    async with locking_slots(other, *(offer.slot_id for offer in offers)):
+        yield
+
+
+@asynccontextmanager
+async def locking_slots(other: Database, *slot_ids: str) -> AsyncIterator[None]:
+    """Keep these rows locked meanwhile."""
     async with other.transaction("test") as tx:
         await tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # however slow the machine is
-        ids = [UUID(offer.slot_id) for offer in offers]
+        ids = [UUID(slot_id) for slot_id in slot_ids]
         await tx.execute(text("SELECT FROM time_slots WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"), {"ids": ids})
         yield
 

@@ -6,10 +6,10 @@ import pytest
 
 from shared.database import Database
 from tests.races.callers import outsider
-from tests.reservation.conftest import bench, module_database_url, office, open_office, open_workshop
+from tests.reservation.conftest import bench, module_database_url, office, open_office, open_workshop, url
 from tests.shared.short_logs import short_logs
 
-__all__ = ["bench", "module_database_url", "office", "open_office", "open_workshop", "short_logs"]
+__all__ = ["bench", "module_database_url", "office", "open_office", "open_workshop", "short_logs", "url"]
 
 
 @pytest.fixture

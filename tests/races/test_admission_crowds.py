@@ -83,7 +83,7 @@ async def test_poison_hurts_only_the_one_who_brought_it(reservation_database_url
 
 
 async def test_a_small_pool_serves_a_crowd(reservation_database_url: str) -> None:
-    """P05, I26: two connections, two hundred callers: everybody is answered, at worst 503, and the process stays alive."""
+    """P05, I26, peers B5.74: two connections, two hundred callers: everybody is answered, at worst 503, and the process stays alive."""
     async with open_box_office(reservation_database_url, database_pool_size=2, database_pool_timeout_s=0.5) as office:
 
         async def is_ready() -> bool:
@@ -109,7 +109,7 @@ async def test_a_small_pool_serves_a_crowd(reservation_database_url: str) -> Non
 
 
 async def test_keys_that_cross_cannot_deadlock(reservation_database_url: str, other: Database) -> None:
-    """P03, I2: two processes meet the same two keys in opposite orders, behind two slots: no deadlock, two holds."""
+    """P03, I2, peers B5.66: two processes meet the same two keys in opposite orders, behind two slots: no deadlock, two holds."""
     async with open_box_office(reservation_database_url) as one, open_box_office(reservation_database_url) as two:
         offers = sorted([await one.offer(capacity=200) for _ in range(2)], key=lambda offer: offer.slot_id)
         rounds = 20

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
+
 from shared.crashpoints import arm
 from shared.database import Database
 from tests.answers import answered, refused
@@ -98,8 +100,30 @@ async def test_a_silent_database_costs_nobody_more_than_the_deadline(
         await assert_one_hold_each(other, crowd, answers)
 
 
+@pytest.mark.parametrize("discounted", [False, True], ids=["price list", "discount"])
+async def test_a_database_that_was_silent_before_anybody_came(reservation_database_url: str, discounted: bool) -> None:
+    """P08, I26: prices and codes are asked of a database that says nothing: 503 in time, and nothing is held."""
+    async with behind_a_wire(reservation_database_url, admission_price_s=0.5) as (office, wire):
+        offer, code = await office.offer(capacity=5), await office.discount()
+        if discounted:
+            await all_hold(a_crowd(office, [offer], 1))  # the price list is known, so only the code is asked for
+        free, before, began = await office.free(offer), wire.fired, time.monotonic()
+        wire.inject(BLACK_HOLE)
+        more = {"discount_code": code["code"]} if discounted else {}
+        answers = await asyncio.gather(*(office.customer().hold(offer, **more) for _ in range(5)))
+        took_s = time.monotonic() - began
+        for answer in answers:
+            refused(answer, 503, "SLOT_BUSY")
+        tell(f"black hole before prices were known: callers={len(answers)} refused after {took_s:.2f} s")
+        assert took_s < 4, "what the connections themselves take to give up is twice as long"
+        fired("P08", wire.fired - before)
+        wire.heal()
+        answered(*await all_until_held(a_crowd(office, [offer], 1)), 201)
+        assert await office.free(offer) == free - 1
+
+
 async def test_a_locked_slot_delays_nobody_else(reservation_database_url: str, other: Database) -> None:
-    """K09, I1: while somebody keeps one slot's row locked, every other slot sells; its own callers are served after."""
+    """K09, I1, peers B5.68: while somebody keeps one slot's row locked, every other slot sells; its own callers are served after."""
     async with open_box_office(reservation_database_url, **PATIENT) as office:
         slow, *quick = [await office.offer(capacity=40) for _ in range(5)]
         async with locking(other, slow):

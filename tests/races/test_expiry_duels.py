@@ -41,7 +41,7 @@ class Aim:
 
 @pytest.mark.timeout(300)
 async def test_a_thousand_duels(bench: Bench) -> None:
-    """T02, I3, I23: exactly one winner in each of 1,000 duels, and each side wins at least 100 of them."""
+    """T02, I3, I23, peers B1.12: exactly one winner in each of 1,000 duels, and each side wins at least 100 of them."""
     stories, aim, won = await bench.copies(DUELS), Aim(), Counter[str]()
 
     async def convert(story: Story) -> str:

@@ -68,7 +68,7 @@ async def hold_until_answered(
 async def test_a_thousand_customers_want_a_hundred_seats(
     system: System, doors: Sequence[str], postgres: Postgres
 ) -> None:
-    """K01, P03, I1: exactly 100 x 201, all others 409 SLOT_UNAVAILABLE (after 503 at most), no oversell, no deadlock."""
+    """K01, P03, I1, peers B1.2, B1.6, B1.13: exactly 100 x 201, all others 409 SLOT_UNAVAILABLE (after 503 at most), no oversell, no deadlock."""
     slot = a_slot(system, capacity=CAPACITY)
     everybody = [headers_for(system) for _ in range(CUSTOMERS)]
     async with a_crowd(doors) as clients, asyncio.timeout(RUSH_S):

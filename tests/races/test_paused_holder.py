@@ -71,7 +71,7 @@ def metric(system: System, door: str, name: str) -> float:
 def test_a_holder_stopped_between_its_lock_and_its_commit(
     system: System, doors: tuple[str, str], wire: FaultProxy, url: str
 ) -> None:
-    """R05, I1, I19: its lock lapses, another process takes it and sells out; the late writer is refused by the row."""
+    """R05, I1, I19, peers B5.69: its lock lapses, another process takes it and sells out; the late writer is refused by the row."""
     late, other = doors
     child = system.stack._parts[late].child
     assert child is not None

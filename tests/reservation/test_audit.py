@@ -160,7 +160,7 @@ async def lived_in(open_office: BoxOffice) -> LivedIn:
 
 
 async def test_a_living_database_violates_nothing(lived_in: LivedIn) -> None:
-    """I1, I2, I3, I4, I20..I24, I28: with bookings of every kind there is, the audit finds nothing."""
+    """I1, I2, I3, I4, I20..I24, I28, peers B1.3: with bookings of every kind there is, the audit finds nothing."""
     async with lived_in.violated_by(["SELECT 1"]) as violated:
         assert violated == {}
     rows = await lived_in.office.sql("SELECT DISTINCT status FROM reservations")

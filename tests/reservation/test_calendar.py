@@ -39,7 +39,7 @@ async def days(office: BoxOffice, offer: Offer, first: str, last: str, **query: 
     ],
 )
 async def test_a_day_has_exactly_its_own_hours(office: BoxOffice, zone: str, day: date, hours: int) -> None:
-    """T07, T09, I28: every hour from the first to the last of a local day stands on that day, none beyond it.
+    """T07, T09, I28, peers B6.80: every hour from the first to the last of a local day stands on that day, none beyond it.
 
     Days of 23 and 25 hours, leap day, year's end, and zones at the ends of the world.
     """

@@ -140,7 +140,7 @@ async def test_an_ended_booking_is_closed(office: BoxOffice, end: str) -> None:
 
 
 async def test_many_converts_at_once(office: BoxOffice) -> None:
-    """K03, I4: one is 201, all others 200, with different keys; one saga, one payment."""
+    """K03, I4, peers B1.9: one is 201, all others 200, with different keys; one saga, one payment."""
     guest, hold_id = await a_hold(office)
     answers = await asyncio.gather(*(guest.convert(hold_id, key=f"c-{n}-{hold_id}") for n in range(20)))
     assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 19}
@@ -213,7 +213,7 @@ async def test_a_customer_has_a_form(office: BoxOffice) -> None:
 
 
 async def test_reservations_begin_with_convert(office: BoxOffice) -> None:
-    """X01, I24: a hold is no reservation; another customer's is 404 exactly like one that does not exist."""
+    """X01, I24, peers B1.17: a hold is no reservation; another customer's is 404 exactly like one that does not exist."""
     guest, hold_id = await a_hold(office)
     refused(await guest.see(hold_id), 404, "RESERVATION_NOT_FOUND")
     await guest.convert(hold_id)

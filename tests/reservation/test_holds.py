@@ -233,7 +233,7 @@ async def test_a_hundred_renewals_make_one_hold(office: BoxOffice) -> None:
 
 
 async def test_two_hundred_guests_and_twenty_seats(office: BoxOffice) -> None:
-    """K01, I1: exactly twenty win, everybody else is told how many seats are left, nobody sees an error."""
+    """K01, I1, peers B1.16: exactly twenty win, everybody else is told how many seats are left, nobody sees an error."""
     offer = await office.offer(capacity=20)
     answers = await asyncio.gather(*(office.customer().hold(offer) for _ in range(200)))
     assert Counter(answer.status_code for answer in answers) == {201: 20, 409: 180}

@@ -56,7 +56,7 @@ def amounts(party: PricedParty) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("currency", CURRENCIES)
 def test_every_currency_is_exact(currency: str) -> None:
-    """V04: in each ISO 4217 currency, whatever its decimals: an odd price, a third off, a fixed amount off, nothing left."""
+    """V04, peers B6.76: in each ISO 4217 currency, whatever its decimals: an odd price, a third off, a fixed amount off, nothing left."""
     step = step_minor(currency)
     price_minor = 99_991 * step
     assert amounts(priced(currency, price_minor, 3)) == (299_973 * step, 0, 299_973 * step)

@@ -39,7 +39,7 @@ def replacements(office: BoxOffice) -> float:
 
 
 async def test_an_abandoned_hold_makes_way(office: BoxOffice) -> None:
-    """The last seats are one's own, under a key that is lost: a new key gets them, and the old hold is released."""
+    """Peers B4.57: The last seats are one's own, under a key that is lost: a new key gets them, and the old hold is released."""
     offer, guest, before = await office.offer(capacity=4), office.customer(), replacements(office)
     old = await held(guest, offer, 3)
     new = answered(await guest.hold(offer, 4), 201)

@@ -72,7 +72,7 @@ _SCENARIOS = {
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_crash_anywhere_is_survived(bench: Bench, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """C04, C05, C08, C09, C10: every crash point of every path, once: the next process ends the booking right."""
+    """C04, C05, C08, C09, C10, peers B5.73: every crash point of every path, once: the next process ends the booking right."""
     points = await points_of(bench, path, monkeypatch)
     assert len(points) >= 10, points
     for point in points:

@@ -109,7 +109,7 @@ async def test_a_message_that_nobody_could_act_on_makes_the_saga_due(bench: Benc
         await bench.convert(story)
         full = bench.another_engine(saga_batch_size=0)
         assert await full.signal(bench.payments.pay(story.payment_id))
-        assert await bench.engine.run_due() == 1
+        assert await bench.engine.run_due() >= 1
         await bench.engine.drain(10)
         await assert_whole(bench, story, "confirmed", saga="completed")
     await bench.set_orchestration(True)

@@ -62,7 +62,7 @@ def acquired(offices: list[BoxOffice]) -> float:
 
 @pytest.mark.parametrize("group", [True, False], ids=["group", "single"])
 async def test_holds_are_made_behind_the_lock(reservation_database_url: str, url: str, group: bool) -> None:
-    """Both lanes take the lock and give it back; two processes sell exactly what there is."""
+    """Peers B1.5: Both lanes take the lock and give it back; two processes sell exactly what there is."""
     async with two_offices(reservation_database_url, url) as offices:
         flags, database = offices[0].parts.flags, offices[0].parts.database
         await flags.set(database, GROUP_ADMISSION, Override(enabled=group), by="test", reason="test")

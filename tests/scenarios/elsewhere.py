@@ -8,7 +8,7 @@ from functools import cache
 from tests.scenarios.catalogue import FOLDER
 from tests.scenarios.claims import docstrings
 
-_ID = re.compile(r"\bB[23]\.\d\d\b")
+_ID = re.compile(r"\bB[1-6]\.\d{1,2}\b")
 
 
 @dataclass(frozen=True)
