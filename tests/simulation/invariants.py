@@ -48,6 +48,16 @@ Move = tuple[str, str, str]
 """Kind of row, status before, status after."""
 
 
+def legal_moves() -> set[Move]:
+    """Return every move that the product's tables allow."""
+    return {
+        (kind, str(was), str(now))
+        for kind, legal in _KINDS.values()
+        for was, following in legal.items()
+        for now in following
+    }
+
+
 class Watch:
     """Looks on. `wrong` is called with a sentence for each violation."""
 

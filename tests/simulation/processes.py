@@ -79,7 +79,7 @@ def task_factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> 
     """Make a task, and let it belong to the process that made it."""
     task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
     context = options.get("context")
-    process = context.get(CURRENT) if context else CURRENT.get()
+    process = CURRENT.get() if context is None else context.get(CURRENT)
     if process is not None:
         process.adopt(task)
     return task

@@ -19,7 +19,7 @@ from stamina.instrumentation import set_on_retry_hooks
 import shared.identifiers
 from payment_service.payments import recording
 from tests.simulation import chance, parity
-from tests.simulation.invariants import Move
+from tests.simulation.invariants import Move, legal_moves
 from tests.simulation.memory_sql.database import Engine, Store
 from tests.simulation.planted import BUGS, planted
 from tests.simulation.world import Seen, World
@@ -62,6 +62,7 @@ class Sum:
             "seeds": self.seeds,
             "crashes": self.crashes,
             "failed": [[seen.seed, seen.violations] for seen in self.failed],
+            "legal": sorted(legal_moves()),
             "moves": sorted(self.moves),
             "points": dict(self.points),
             "died_at": dict(self.died_at),

@@ -21,6 +21,7 @@ from uuid import UUID
 
 import payment_service.flags
 import reservation_service.flags
+from payment_service.states import RefundStatus
 from payment_service.store import tables as payment_tables
 from reservation_service.booking.time_slots import change_time_slot
 from reservation_service.saga.desk import Word
@@ -252,8 +253,11 @@ class World:
             return "events"
         if any(row["due_at"] is not None for row in payments.all(payment_tables.outbox)):
             return "news"
-        if self._undelivered or self._restarting or any(wire.in_flight for wire in self._wires.values()):
-            return "messages"
+        in_flight = {link: wire.in_flight for link, wire in self._wires.items() if wire.in_flight}
+        if self._undelivered or self._restarting or in_flight:
+            return f"undelivered={self._undelivered} restarting={self._restarting} in flight={in_flight}"
+        if any(refund.status is RefundStatus.PENDING for refund in self._stripe.refunds.values()):
+            return "refunds"
         return "Stripe's news" if any(True for _ in self._watch._stripe_and_payments()) else ""
 
     def journals(self) -> list[str]:
@@ -403,8 +407,16 @@ class World:
 
     def _emitted(self, event: Event) -> None:
         self._note(f"stripe {event.type} {event.subject['id']}")
+        if event.type == "refund.created":
+            self._loop.call_later(self._random.uniform(5, 600), self._conclude, event, context=self._nobody.copy())
         if not self._hits(self._plan.events_never_made):
             self._loop.create_task(self._deliver(event), context=self._nobody.copy())
+
+    def _conclude(self, event: Event) -> None:
+        """Let a refund that is still pending have arrived."""
+        refund = self._stripe.refunds[event.subject["id"]]
+        if refund.status is RefundStatus.PENDING:
+            self._stripe.conclude(refund, RefundStatus.SUCCEEDED)
 
     async def _deliver(self, event: Event) -> None:
         """Deliver until it is acknowledged, and now and then once more."""

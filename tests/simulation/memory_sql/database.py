@@ -49,6 +49,7 @@ class Store:
     def __init__(self, now: Callable[[], datetime], watch: Callable[[Sequence[Change]], None] | None = None) -> None:
         self.now = now
         self.commits = 0
+        self.parameters: Any = None
         self.watch = watch
         self._tables: dict[Table, dict[Any, Row]] = defaultdict(dict)
         self._numbers: dict[str, int] = defaultdict(int)
@@ -196,6 +197,7 @@ class Connection:
         self._engine.statements += 1
         if isinstance(statement, Text):
             return by_hand.run(self.store, statement.sql, parameters or {})
+        self.store.parameters = parameters
         result: Result = statement.run(self.store, parameters)
         return result
 

@@ -131,6 +131,18 @@ class Literal(Expr):
         return self.value
 
 
+class Bind(Expr):
+    """A parameter of a statement that was made once; its value comes with each execution."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, *_type: Any, **_options: Any) -> None:
+        self.name = name
+
+    def of(self, env: Env) -> Any:
+        return env.store.parameters[self.name]
+
+
 def lit(value: Any) -> Expr:
     return value if isinstance(value, Expr) else Literal(value)
 

@@ -46,7 +46,18 @@ class _TypedList(expressions.Expr):
     __slots__ = ()
 
 
-_TYPES = ("BigInteger", "Boolean", "DateTime", "Integer", "LargeBinary", "SmallInteger", "Text", "Uuid", "JSONB")
+_TYPES = (
+    "BigInteger",
+    "Boolean",
+    "DateTime",
+    "Float",
+    "Integer",
+    "LargeBinary",
+    "SmallInteger",
+    "Text",
+    "Uuid",
+    "JSONB",
+)
 _WORDS: dict[str, Any] = {
     "Table": schema.Table,
     "Column": expressions.Column,
@@ -67,6 +78,7 @@ _WORDS: dict[str, Any] = {
     "func": expressions.func,
     "text": expressions.Text,
     "literal": expressions.Literal,
+    "bindparam": expressions.Bind,
     "null": lambda: expressions.Literal(None),
     "true": lambda: expressions.Literal(True),
     "false": lambda: expressions.Literal(False),
@@ -98,6 +110,7 @@ _MODULES = (
     "sqlalchemy.ext.asyncio",
     "sqlalchemy.pool",
     "sqlalchemy.sql",
+    "sqlalchemy.sql.dml",
     "sqlalchemy.engine",
 )
 

@@ -7,10 +7,10 @@ clauses say nothing here: transactions run one after the other.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from tests.simulation.memory_sql.expressions import And, Binary, Column, Descending, Env, Expr, Literal, lit
+from tests.simulation.memory_sql.expressions import And, Binary, Bind, Column, Descending, Env, Expr, Literal, lit
 from tests.simulation.memory_sql.result import Result
 from tests.simulation.memory_sql.schema import Columns, Row, Table
 
@@ -62,9 +62,9 @@ def _narrowed(source: Source, conditions: list[Expr], env: Env) -> tuple[Iterabl
             and condition.sign is operator.eq
             and type(condition.left) is Column
             and condition.left.table is source
-            and type(condition.right) is Literal
+            and type(condition.right) in {Literal, Bind}
         ):
-            name, value = condition.left.name, condition.right.value
+            name, value = condition.left.name, condition.right.of(env)
             left = [other for other in conditions if other is not condition]
             if source.primary_key == (name,):
                 row = rows.get(value)
@@ -74,16 +74,16 @@ def _narrowed(source: Source, conditions: list[Expr], env: Env) -> tuple[Iterabl
 
 
 class Select:
-    """`select(...)`; every method returns the same object, which is built in one breath and then run."""
+    """`select(...)`; every method returns another one, so a statement that is made once may be built upon."""
 
     def __init__(self, *outputs: Any) -> None:
         self._outputs = outputs
-        self._sources: list[Source] = []
-        self._joins: list[tuple[Source, Expr | None, bool]] = []
-        self._where: list[Any] = []
-        self._order: list[Expr] = []
-        self._group: list[Expr] | None = None
-        self._having: list[Any] = []
+        self._sources: tuple[Source, ...] = ()
+        self._joins: tuple[tuple[Source, Expr | None, bool], ...] = ()
+        self._where: tuple[Any, ...] = ()
+        self._order: tuple[Expr, ...] = ()
+        self._group: tuple[Expr, ...] | None = None
+        self._having: tuple[Any, ...] = ()
         self._limit: Expr | None = None
         self._correlated: tuple[Any, ...] = ()
         self._distinct = False
@@ -93,50 +93,45 @@ class Select:
 
     # building
 
+    def _with(self, **changed: Any) -> Select:
+        other = Select.__new__(Select)
+        other.__dict__.update(self.__dict__, **changed)
+        return other
+
     def where(self, *conditions: Any) -> Select:
-        self._where.extend(conditions)
-        return self
+        return self._with(_where=self._where + conditions)
 
     filter = where
 
     def add_columns(self, *outputs: Any) -> Select:
-        self._outputs += outputs
-        return self
+        return self._with(_outputs=self._outputs + outputs)
 
     def select_from(self, *sources: Any) -> Select:
-        self._sources.extend(sources)
-        return self
+        return self._with(_sources=self._sources + sources)
 
     def join(self, source: Any, condition: Any = None, *, isouter: bool = False) -> Select:
-        self._joins.append((source, condition, isouter))
-        return self
+        return self._with(_joins=(*self._joins, (source, condition, isouter)))
 
     def outerjoin(self, source: Any, condition: Any = None) -> Select:
         return self.join(source, condition, isouter=True)
 
     def order_by(self, *order: Any) -> Select:
-        self._order.extend(lit(one) for one in order)
-        return self
+        return self._with(_order=self._order + tuple(lit(one) for one in order))
 
     def group_by(self, *group: Any) -> Select:
-        self._group = [*(self._group or []), *group]
-        return self
+        return self._with(_group=(self._group or ()) + group)
 
     def having(self, *conditions: Any) -> Select:
-        self._having.extend(conditions)
-        return self
+        return self._with(_having=self._having + conditions)
 
     def limit(self, limit: Any) -> Select:
-        self._limit = lit(limit)
-        return self
+        return self._with(_limit=lit(limit))
 
     def distinct(self) -> Select:
-        self._distinct = True
-        return self
+        return self._with(_distinct=True)
 
     def correlate(self, *sources: Any) -> Select:
-        self._correlated += sources
-        return self
+        return self._with(_correlated=self._correlated + sources)
 
     def with_for_update(self, **_how: Any) -> Select:
         return self
@@ -166,7 +161,7 @@ class Select:
                 found.append(lit(output))
         return found
 
-    def _from(self, outputs: list[Expr]) -> list[Source]:
+    def _from(self, outputs: list[Expr]) -> Sequence[Source]:
         if self._sources:
             return self._sources
         whole = [output for output in self._outputs if isinstance(output, Table | Derived)]
@@ -180,7 +175,7 @@ class Select:
                     found.append(source)
         return found
 
-    def run(self, store: Any, outer: Env | None = None) -> Result:
+    def run(self, store: Any, _parameters: Any = None, *, outer: Env | None = None) -> Result:
         outputs = [output if isinstance(output, Table | Derived) else lit(output) for output in self._outputs]
         plain = [output for output in outputs if isinstance(output, Expr)]
         envs = self._envs(store, plain, outer)
@@ -354,12 +349,23 @@ class Delete(_Writing):
         return self._answer(store, rows)
 
 
+class _Excluded:
+    """The row that could not be inserted, for those who compare it with the one that is there."""
+
+    def __init__(self, table: Table) -> None:
+        for name in table.columns:
+            column = Column(name)
+            column.table = self
+            setattr(self, name, column)
+
+
 class Insert(_Writing):
     def __init__(self, table: Table) -> None:
         super().__init__(table)
         self._rows: list[dict[str, Any]] = []
         self._conflict: Callable[[Any, Row, Row], Row | None] | None = None
         self._conflict_on: tuple[str, ...] | None = None
+        self.excluded = _Excluded(table)
 
     def values(self, *given: Any, **named: Any) -> Insert:
         if given and isinstance(given[0], list):
@@ -376,8 +382,8 @@ class Insert(_Writing):
     def on_conflict_do_update(
         self, *, index_elements: Any, set_: Mapping[str, Any], where: Any = None, **_more: Any
     ) -> Insert:
-        def update_instead(store: Any, old: Row, _new: Row) -> Row | None:
-            if where is not None and not where.of(Env({self.table: old}, store)):
+        def update_instead(store: Any, old: Row, new: Row) -> Row | None:
+            if where is not None and not where.of(Env({self.table: old, self.excluded: new}, store)):
                 return None
             changed: Row = store.change(self.table, old, dict(set_))
             return changed
