@@ -79,6 +79,12 @@ class Metrics(ProcessMetrics):
         self.signals = Counter(
             "reservation_payment_signals", "What became of payment_service's messages?", ["result"], registry=registry
         )
+        self.late_money = Counter(
+            "reservation_late_money",
+            "What becomes of money that comes when its booking is over: rebooked, or returned for which reason?",
+            ["notice"],
+            registry=registry,
+        )
         self._declare_streams(registry)
 
     def _declare_streams(self, registry: CollectorRegistry) -> None:

@@ -61,6 +61,49 @@ class ReleasedBy(StrEnum):
     OPERATOR = "operator"
 
 
+class Notice(StrEnum):
+    """What a guest must be told of a booking beside its status; the words for it are the frontend's."""
+
+    REBOOKED = "rebooked"
+    REFUNDED_RESOLD = "refunded_resold"
+    REFUNDED_CLOSED = "refunded_closed"
+    REFUNDED_NEWER_BOOKING = "refunded_newer_booking"
+    REFUNDED_CANCELLED = "refunded_cancelled"
+    REFUNDED_OLDER_PAYMENT = "refunded_older_payment"
+    REFUNDED_LATE = "refunded_late"
+    REFUNDED_BY_HAND = "refunded_by_hand"
+    PAYMENT_DISPUTED = "payment_disputed"
+    DISPUTE_LOST = "dispute_lost"
+
+
+NOTICES: dict[Notice, str] = {
+    Notice.REBOOKED: "The payment came late; the seats were still free and are booked after all.",
+    Notice.REFUNDED_RESOLD: "The payment came late and the seats were sold meanwhile; all of it goes back.",
+    Notice.REFUNDED_CLOSED: "The payment came late and the departure is not sold any more; all of it goes back.",
+    Notice.REFUNDED_NEWER_BOOKING: "The payment came late and there is a newer booking of it; all of it goes back.",
+    Notice.REFUNDED_CANCELLED: "The payment came after the booking had been cancelled; all of it goes back.",
+    Notice.REFUNDED_OLDER_PAYMENT: "An earlier payment of this booking was made too; that one goes back.",
+    Notice.REFUNDED_LATE: "The payment came late; all of it goes back.",
+    Notice.REFUNDED_BY_HAND: "All of the money was given back by hand; the booking stands until it is cancelled.",
+    Notice.PAYMENT_DISPUTED: "The payment is disputed at the bank; the booking stands meanwhile.",
+    Notice.DISPUTE_LOST: "The dispute was decided for the cardholder; the booking stands until it is cancelled.",
+}
+
+
+class LatePaymentPolicy(StrEnum):
+    """What an experience does with money that comes after its seats went back."""
+
+    REBOOK_OR_REFUND = "rebook_or_refund"
+    REFUND = "refund"
+
+
+class BegunBy(StrEnum):
+    """What a saga was begun by: a guest who converts, or money that came when the booking was over."""
+
+    CONVERT = "convert"
+    LATE_MONEY = "late_money"
+
+
 class SlotStatus(StrEnum):
     """Whether a time slot sells."""
 

@@ -159,7 +159,7 @@ def reservation_view(booking: Booking) -> schemas.ReservationView:
             "price": booking["price"],
             "customer": booking["customer"],
             "payment": payment_fields(booking),
-            "notices": [],
+            "notices": booking["notices"],
             "expires_at": booking["pay_until"] if pending else None,
             "version": booking["version"],
             "outcome": outcome(booking),

@@ -13,7 +13,7 @@ from reservation_service.errors import (
     ReservationNotFound,
     SlotClosed,
 )
-from reservation_service.states import CONVERTED, BookingStatus
+from reservation_service.states import CONVERTED, BookingStatus, Notice
 from reservation_service.store import catalogue, reservations
 from reservation_service.store.reservations import Booking
 from shared.auth import Caller
@@ -129,6 +129,24 @@ async def note_payment(tx: Connection, booking: Booking, told: Mapping[str, Any]
     merged = {**known, **fresh, "decline_class": told.get("decline_class"), "last_error": None}
     if merged != known:
         await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
+        if notice := _worth_telling(booking, told):
+            await reservations.tell_guest(tx, booking["id"], notice)
+
+
+def _worth_telling(booking: Booking, told: Mapping[str, Any]) -> Notice | None:
+    """Say what the guest must hear of that happened at the bank or in Stripe's dashboard. It moves no seats.
+
+    A refund of a booking that stands was nobody's here: whoever cancels moves the booking first.
+    """
+    match told["status"]:
+        case PaymentStatus.DISPUTED:
+            return Notice.PAYMENT_DISPUTED
+        case PaymentStatus.DISPUTE_LOST:
+            return Notice.DISPUTE_LOST
+        case PaymentStatus.REFUNDED if booking["status"] == BookingStatus.CONFIRMED:
+            return Notice.REFUNDED_BY_HAND
+        case _:
+            return None
 
 
 async def next_generation(tx: Connection, booking: Booking) -> None:

@@ -18,8 +18,10 @@ from reservation_service.booking.reservations import Choose, ConvertRequest, beg
 from reservation_service.errors import HoldNotFound
 from reservation_service.flags import FROZEN_WITH_SAGA
 from reservation_service.metrics import Metrics
+from reservation_service.saga import late_money
 from reservation_service.saga.definition import Call, Report, Result, Saga
 from reservation_service.saga.journal import Journal
+from reservation_service.saga.late_money import LateMoney
 from reservation_service.saga.settling import Settling
 from reservation_service.settings import ReservationSettings
 from reservation_service.store import reservations, saga_log
@@ -107,10 +109,24 @@ class Engine:
             booking = await reservations.lock_booking(tx, event.reservation_id)
             if booking is None:
                 return False
-            applied = await self._store_signal(tx, booking, event)
-        if applied and live is not None:
-            self.nudge(live["id"])
-        return applied
+            applied, late = await self._take_in(tx, booking, event)
+        for saga_id in [live["id"]] if applied and live else [late.saga_id] if late else []:
+            self.nudge(saga_id)
+        return applied or late is not None
+
+    async def _take_in(self, tx: Connection, booking: Booking, event: PaymentEvent) -> tuple[bool, LateMoney | None]:
+        """Store what was told, and begin what has to be done about it if it is money that nobody waits for."""
+        if not late_money.is_of(booking, event.payment_id, event.generation):
+            return False, None
+        newest = await saga_log.newest_signal(tx, event.payment_id)
+        applied = await self._store_signal(tx, booking, event)
+        older = event.generation < booking["generation"] and event.version > newest
+        if not applied and not older:
+            return False, None
+        late = await late_money.hear(tx, self._saga, booking, event.model_dump())
+        if late is not None:
+            self._metrics.late_money.labels(late.notice).inc()
+        return applied, late
 
     async def _store_signal(self, tx: Connection, booking: Booking, event: PaymentEvent) -> bool:
         body = event.model_dump(mode="json")
@@ -192,7 +208,7 @@ class Engine:
                 lease_s=self._settings.saga_lease_seconds,
             )
             call = await self._settle(tx, row, None)
-        self._moved("pending")
+        self._metrics.bookings.labels("pending").inc()
         return True, Turn(row, call) if call else None, None
 
     async def _resume(self, row: SagaRow) -> None:
@@ -236,11 +252,8 @@ class Engine:
         booking = await reservations.lock_booking(tx, row["reservation_id"])
         if booking is None:
             raise HoldNotFound
-        settling = Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._moved)
+        settling = Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._metrics)
         return await settling.settle(report, by_itself=by_itself, guest_waits=guest_waits)
-
-    def _moved(self, status: str) -> None:
-        self._metrics.bookings.labels(status).inc()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from reservation_service.booking import reservations as booking_moves
+from reservation_service.metrics import Metrics
 from reservation_service.saga.definition import Direction, Event, Saga
 from reservation_service.saga.journal import Journal
 from reservation_service.saga.patience import Patience
@@ -26,7 +27,7 @@ class SagaInHand:
         journal: Journal,
         settings: ReservationSettings,
         uniform: Callable[[float, float], float],
-        moved: Callable[[str], None],
+        metrics: Metrics,
     ) -> None:
         self._tx = tx
         self._saga = saga
@@ -35,7 +36,7 @@ class SagaInHand:
         self._journal = journal
         self._settings = settings
         self._uniform = uniform
-        self._moved = moved
+        self._metrics = metrics
         self.status = SagaStatus(row["status"])
 
     @property
@@ -53,7 +54,7 @@ class SagaInHand:
         booking = await reservations.lock_booking(self._tx, self._row["reservation_id"])
         if booking is not None:
             if booking["status"] != self._booking["status"]:
-                self._moved(booking["status"])
+                self._metrics.bookings.labels(booking["status"]).inc()
             self._booking = booking
 
     async def _become(self, status: SagaStatus, **values: str | int | None) -> None:
@@ -66,8 +67,18 @@ class SagaInHand:
     async def _rest(self, due_in_s: float, status: SagaStatus) -> None:
         await saga_log.rest(self._tx, self._row["id"], self._row["lease_epoch"], due_in_s=due_in_s, status=status)
 
+    @property
+    def _payee(self) -> Booking:
+        """The booking as the acts see it: with the payment that this saga is about, which may be an older one."""
+        return {**self._booking, "generation": self._row["generation"]}
+
+    def _has_seats(self) -> bool:
+        """Tell whether the booking's seats are this saga's; one that only takes money back has none."""
+        return bool(self._booking["seats_pinned"]) and self._journal.is_done(self._saga.parts[0].name)
+
     async def _needs_attention(self, reason: str) -> None:
-        await booking_moves.ask_for_attention(self._tx, self._booking, reason)
+        if self._has_seats():
+            await booking_moves.ask_for_attention(self._tx, self._booking, reason)
         await saga_log.end(
             self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.NEEDS_ATTENTION, reason=reason
         )

@@ -33,7 +33,11 @@ class Journal:
 
     def next_forward(self, saga: Saga) -> Part | None:
         """Return the first part that is not done, or was undone since; None when the saga is complete."""
-        return next((part for part in saga.parts if Event.DONE not in self._done_since_undone(part.name)), None)
+        return next((part for part in saga.parts if not self.is_done(part.name)), None)
+
+    def is_done(self, step: str) -> bool:
+        """Tell whether a step is done, and was not undone since."""
+        return Event.DONE in self._done_since_undone(step)
 
     def next_backward(self, saga: Saga) -> Step | None:
         """Return the last step that ever started and is not undone; None when there is nothing left to take back."""
@@ -88,7 +92,7 @@ class Journal:
 
     def _may_have_happened(self, part: LocalStep | RemoteStep) -> bool:
         if isinstance(part, LocalStep):
-            return Event.DONE in self._done_since_undone(part.name)
+            return self.is_done(part.name)
         return self.maybe_sent(part)
 
     def _done_since_undone(self, step: str) -> list[str]:

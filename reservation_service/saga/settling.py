@@ -6,6 +6,7 @@ nothing when it wakes. Locks are taken in the order saga, booking, slot.
 
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.flags import SAGA_ORCHESTRATION
+from reservation_service.saga import late_money
 from reservation_service.saga.definition import (
     Call,
     Direction,
@@ -44,7 +45,7 @@ class Settling(SagaInHand):
         look = Look.of(report, guest_waits=guest_waits)
         while True:
             if self.status is SagaStatus.UNWINDING:
-                done, call = await self._step_back()
+                done, call = await self._step_back(look)
             else:
                 done, call = await self._step_on(look)
             if done:
@@ -96,7 +97,10 @@ class Settling(SagaInHand):
             await self._needs_attention(f"{act_name}: its worker died {deaths} times")
             return None
         await self._note(step, direction, Event.STARTED)
-        return Call(step, direction, act, self._booking, act_name)
+        return Call(step, direction, act, self._payee, act_name)
+
+    def _ask(self, pause: Pause) -> Call:
+        return Call(pause.name, "ask", pause.ask, self._payee, pause.ask.__name__)
 
     def _may_begin(self, step: RemoteStep) -> bool:
         return self._patience.may_begin(maybe_sent=self._journal.maybe_sent(step))
@@ -119,7 +123,7 @@ class Settling(SagaInHand):
                 return False, None
             case _ if not (look.asked or (look.seen and verdict is Verdict.WAITING)):
                 # Look before waiting on, and before giving up: the message may be lost.
-                return True, Call(pause.name, "ask", pause.ask, self._booking, pause.ask.__name__)
+                return True, self._ask(pause)
             case Verdict.LOST if look.guest_waits:
                 await self._begin_anew()
                 return False, None
@@ -146,7 +150,7 @@ class Settling(SagaInHand):
 
     # back
 
-    async def _step_back(self) -> tuple[bool, Call | None]:
+    async def _step_back(self, look: Look) -> tuple[bool, Call | None]:
         match self._journal.next_backward(self._saga):
             case None:
                 await saga_log.end(self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.COMPENSATED)
@@ -154,6 +158,12 @@ class Settling(SagaInHand):
             case LocalStep() as step:
                 await self._undo_here(step)
                 return False, None
+            case RemoteStep() if self._is_late_money():
+                await self._leave_to_late_money()
+                return True, None
+            case RemoteStep() if self._lost_its_seats() and not look.asked:
+                # Money that came meanwhile may still win the seats, so look for it before its payment is cancelled.
+                return True, self._ask(next(part for part in self._saga.parts if isinstance(part, Pause)))
             case RemoteStep() as step:
                 if self._journal.unanswered(step.name, "undo"):
                     await self._release_overdue_seats(step)
@@ -165,6 +175,21 @@ class Settling(SagaInHand):
         await step.undo(self._tx, self._booking, self._row)
         await self._look_again()
         await self._note(step.name, "undo", Event.DONE)
+
+    def _lost_its_seats(self) -> bool:
+        """The seats went back while the payment could not be cancelled, and it was nobody's wish that it should be."""
+        because = self._row["unwinding_because"]
+        return not self._booking["seats_pinned"] and because in {"deadline", "refused"}
+
+    def _is_late_money(self) -> bool:
+        return self._lost_its_seats() and late_money.is_money(self._booking["payment"])
+
+    async def _leave_to_late_money(self) -> None:
+        """End here; the money begins a saga of its own, in the same transaction."""
+        await late_money.relieve(self._tx, self._saga, self._row)
+        flags, told = self._row["flags"], self._booking["payment"]
+        late = await late_money.begin(self._tx, self._saga, self._booking, told, flags=flags)
+        self._metrics.late_money.labels(late.notice).inc()
 
     async def _turn_back(self, because: str) -> None:
         await self._become(SagaStatus.UNWINDING, unwinding_because=because)
@@ -189,6 +214,9 @@ class Settling(SagaInHand):
             case Event.TOO_LATE if call.direction == "undo" and self._may_turn_forward():
                 await self._become(SagaStatus.RUNNING, unwinding_because=None)
                 return True
+            case Event.TOO_LATE if call.direction == "undo" and self._is_late_money():
+                await self._leave_to_late_money()
+                return False
             case Event.NOT_SENT | Event.UNKNOWN:
                 return await self._try_later(call, result)
             case _:
@@ -198,7 +226,19 @@ class Settling(SagaInHand):
     async def _take_in_a_look(self, call: Call, result: Result) -> bool:
         if result.event is Event.STUCK:
             await self._needs_attention(f"{call.act_name}: {result.detail.get('code', 'stuck')}")
-        return result.event is not Event.STUCK
+            return False
+        if self._must_see(result):
+            wait_s = backoff_s(self._row["attempts"], cap_s=self._settings.saga_backoff_max_s, uniform=self._uniform)
+            await self._rest(wait_s, self.status)
+            return False
+        return True
+
+    def _must_see(self, result: Result) -> bool:
+        """Nothing is cancelled unseen once the seats are gone, lest late money lose them; but not for ever."""
+        unseen = (
+            result.event in {Event.NOT_SENT, Event.UNKNOWN} and self._row["attempts"] < self._settings.saga_attempts_max
+        )
+        return unseen and self.status is SagaStatus.UNWINDING and self._lost_its_seats()
 
     def _may_turn_forward(self) -> bool:
         """The money came before our cancel did: nobody asked for the cancel, and the seats are still there."""
@@ -255,5 +295,5 @@ class Settling(SagaInHand):
         """
         first = self._saga.parts[0]
         overdue = self._patience.grace_left_s < 0 and not stuck.pivot
-        if isinstance(first, LocalStep) and overdue and self._booking["seats_pinned"] and not self._captured():
+        if isinstance(first, LocalStep) and overdue and self._has_seats() and not self._captured():
             await self._undo_here(first)

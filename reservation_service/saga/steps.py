@@ -4,6 +4,8 @@ from reservation_service.booking import reservations as booking_moves
 from reservation_service.booking.reservations import payment_id, payment_status, pays_by_card
 from reservation_service.clients.payments import PaymentsClient
 from reservation_service.saga.definition import Event, Result, Verdict
+from reservation_service.states import BegunBy, Notice
+from reservation_service.store import reservations
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.crashpoints import external_call
@@ -48,9 +50,13 @@ class Steps:
     async def release_hold(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
         because = saga["unwinding_because"] or "refused"
         await booking_moves.give_up(tx, booking, asked=because == "asked", reason=because)
+        if saga["begun_by"] == BegunBy.LATE_MONEY:
+            await reservations.tell_guest(tx, booking["id"], Notice.REFUNDED_LATE)
 
-    async def confirm_reservation(self, tx: Connection, booking: Booking, _saga: SagaRow) -> None:
+    async def confirm_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
         await booking_moves.confirm(tx, booking)
+        if saga["begun_by"] == BegunBy.LATE_MONEY:
+            await reservations.tell_guest(tx, booking["id"], Notice.REBOOKED)
 
     async def cancel_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
         await booking_moves.cancel(tx, booking, reason=saga["unwinding_because"] or "asked")
@@ -71,13 +77,13 @@ class Steps:
         return _checked(booking, answer)
 
     async def cancel_payment_intent(self, booking: Booking, because: str) -> Result:
-        """End the payment before any money moves; when somebody asked for it, money that came first goes back too."""
-        body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"])
+        """End the payment before any money moves; money that came first goes back when it is late, or was asked for."""
+        body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"], reason=because)
         async with external_call("cancel_payment_intent"):
             answer = await self._payments.cancel(payment_id(booking), body)
         if answer.outcome is Outcome.TOO_LATE and answer.payment is not None and _is_all_back(answer.payment):
             return Result(Event.DONE, answer.payment)  # captured and refunded: nothing of it is left to cancel
-        if answer.outcome is Outcome.TOO_LATE and because == "asked":
+        if answer.outcome is Outcome.TOO_LATE and because in {"asked", "late"}:
             return await self.refund_payment(booking, because)
         return _result(answer)
 

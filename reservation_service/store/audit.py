@@ -73,12 +73,13 @@ INVARIANTS = (
     ),
     Invariant(
         "I4",
-        "a booking has at most one live saga, and a pending booking has one",
+        "a payment of a booking has at most one live saga, and a pending booking has one for its present payment",
         """
         SELECT coalesce(r.id, s.reservation_id)
-        FROM (SELECT id FROM reservations WHERE status = 'pending') AS r
-        FULL JOIN (SELECT reservation_id, count(*) AS sagas FROM sagas
-                   WHERE status IN ('running', 'waiting', 'unwinding') GROUP BY 1) AS s ON s.reservation_id = r.id
+        FROM (SELECT id, generation FROM reservations WHERE status = 'pending') AS r
+        FULL JOIN (SELECT reservation_id, generation, count(*) AS sagas FROM sagas
+                   WHERE status IN ('running', 'waiting', 'unwinding') GROUP BY 1, 2) AS s
+          ON s.reservation_id = r.id AND s.generation = r.generation
         WHERE s.sagas IS NULL OR s.sagas > 1
         """,
     ),

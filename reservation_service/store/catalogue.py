@@ -218,3 +218,18 @@ async def share_slot(tx: AsyncConnection, time_slot_id: UUID) -> RowMapping:
         .with_for_update(read=True)
     )
     return found.mappings().one()
+
+
+async def lock_for_late_money(tx: AsyncConnection, time_slot_id: UUID) -> RowMapping:
+    """Lock a slot, so that nobody else takes its seats or closes it; with what its experience does with late money."""
+    found = await tx.execute(
+        select(
+            time_slots.c.status,
+            (time_slots.c.sells_until <= func.clock_timestamp()).label("over"),
+            experiences.c.late_payment_policy.label("policy"),
+        )
+        .join(experiences, experiences.c.id == time_slots.c.experience_id)
+        .where(time_slots.c.id == time_slot_id)
+        .with_for_update(of=time_slots)
+    )
+    return found.mappings().one()

@@ -1,20 +1,32 @@
 """Rows of bookings: read them, lock them, and move them along the legal edges, seats included."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, bindparam, cast, extract, func, insert, null, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
 
-from reservation_service.states import LEGAL_MOVES, PINNED, BookingStatus
+from reservation_service.states import LEGAL_MOVES, PINNED, BookingStatus, Notice
 from reservation_service.store.slots import give_back_seats, take_back_seats
 from reservation_service.store.tables import idempotency, reservation_events, reservations
 from shared.problems import current_trace_id
 
-Booking = RowMapping
+Booking = Mapping[str, Any]
+
+
+_RIVALS = text(
+    """
+SELECT EXISTS (SELECT FROM reservations WHERE supersedes = :id) AS superseded,
+       EXISTS (SELECT FROM reservations
+               WHERE caller = :caller AND time_slot_id = :time_slot_id AND id <> :id AND seats_pinned
+                 AND (status <> 'held' OR expires_at > clock_timestamp())) AS another
+"""
+)
+_RIVAL_KEYS = ("id", "caller", "time_slot_id")
 
 
 class IllegalMove(RuntimeError):
@@ -95,6 +107,7 @@ async def page(
     caller: str | None = None,
     time_slot_id: UUID | None = None,
     email: str | None = None,
+    reference: str | None = None,
     due: bool | None = None,
 ) -> Sequence[Booking]:
     """Return bookings in these statuses, newest first; `due` asks for those whose hold has lapsed, or has not."""
@@ -106,6 +119,8 @@ async def page(
     if email is not None:
         query = query.where(text("lower(customer ->> 'email') = lower(:email)").bindparams(email=email))
         query = query.where(reservations.c.customer.is_not(None))  # the index has no other rows
+    if reference is not None:
+        query = query.where(reservations.c.reference == reference.upper())
     if due is not None:
         query = query.where((reservations.c.expires_at <= func.clock_timestamp()).is_(due))
     if after is not None:
@@ -148,6 +163,32 @@ async def pin_again(tx: AsyncConnection, row: Booking) -> bool:
         return False
     await tx.execute(update(reservations).where(reservations.c.id == row["id"]).values(seats_pinned=True))
     return True
+
+
+async def take_up(tx: AsyncConnection, row: Booking, *, reason: str, **values: Any) -> bool:
+    """Make a locked booking that has failed pending again, its seats taken anew; False when they are sold."""
+    if not await take_back_seats(tx, row["time_slot_id"], row["seats"]):
+        return False
+    await move(tx, {**row, "seats_pinned": True}, BookingStatus.PENDING, reason=reason, **values)
+    return True
+
+
+async def rivals(connection: AsyncConnection, row: Booking) -> RowMapping:
+    """Tell what stands against taking a booking up again: one that supersedes it, or another live one of its customer's."""
+    return (await connection.execute(_RIVALS, {name: row[name] for name in _RIVAL_KEYS})).mappings().one()
+
+
+async def tell_guest(tx: AsyncConnection, booking_id: UUID, notice: Notice) -> None:
+    """Add a notice to a booking, once."""
+    untold = ~reservations.c.notices.contains([notice])
+    await tx.execute(
+        update(reservations)
+        .where(reservations.c.id == booking_id, untold)
+        .values(
+            notices=reservations.c.notices.concat(cast([notice], JSONB)),
+            version=reservations.c.version + 1,
+        )
+    )
 
 
 async def change(tx: AsyncConnection, booking_id: UUID, **values: Any) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, bindparam, false, func, insert, select, update
+from sqlalchemy import RowMapping, and_, bindparam, false, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import Select
+from sqlalchemy.sql import ColumnElement, Select
 
 from reservation_service.states import LIVE_SAGA, SagaStatus
-from reservation_service.store.tables import payment_signals, saga_log, sagas
+from reservation_service.store.tables import payment_signals, reservations, saga_log, sagas
 from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, still_mine
 from shared.problems import current_trace_id
 
@@ -35,15 +35,15 @@ async def create(
     generation: int,
     flags: Mapping[str, bool],
     lease_s: float,
+    **values: Any,
 ) -> SagaRow:
-    """Create a saga that this process leases from its first moment (epoch 1)."""
+    """Create a saga that this process leases from its first moment (epoch 1); without a lease it is due for anybody."""
     lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
     created = await tx.execute(
         insert(sagas)
         .values(
             id=saga_id,
             reservation_id=reservation_id,
-            status=SagaStatus.RUNNING,
             generation=generation,
             flags=dict(flags),
             trace_id=current_trace_id(),
@@ -51,6 +51,7 @@ async def create(
             lease_until=lease_until,
             lease_epoch=1,
             attempts=1,
+            **{"status": SagaStatus.RUNNING, **values},
         )
         .returning(sagas)
     )
@@ -81,11 +82,24 @@ async def saga(connection: AsyncConnection, saga_id: UUID) -> SagaRow | None:
 
 
 async def live_saga_of(connection: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
-    """Return the one saga of a booking that still has something to do, or None."""
+    """Return the one saga of a booking, and of the payment that it has now, which still has something to do; or None."""
     found = await connection.execute(
-        select(sagas).where(sagas.c.reservation_id == reservation_id, sagas.c.status.in_(sorted(LIVE_SAGA)))
+        select(sagas)
+        .join(reservations, and_(reservations.c.id == sagas.c.reservation_id, _of_the_present_payment()))
+        .where(sagas.c.reservation_id == reservation_id, sagas.c.status.in_(sorted(LIVE_SAGA)))
     )
     return found.mappings().one_or_none()
+
+
+def _of_the_present_payment() -> ColumnElement[bool]:
+    return sagas.c.generation == reservations.c.generation
+
+
+async def sagas_of(connection: AsyncConnection, reservation_id: UUID) -> Sequence[SagaRow]:
+    """Return all sagas of a booking, the newest first."""
+    query = _sagas().where(sagas.c.reservation_id == reservation_id).order_by(sagas.c.id.desc())
+    rows: Sequence[SagaRow] = (await connection.execute(query)).mappings().all()
+    return rows
 
 
 async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
@@ -177,3 +191,15 @@ async def store_signal(
         .on_conflict_do_nothing()
     )
     return stored.rowcount == 1
+
+
+async def newest_signal(connection: AsyncConnection, payment_id: UUID) -> int:
+    """Return the newest version that was told of a payment; 0 when none was."""
+    newest = select(func.coalesce(func.max(payment_signals.c.version), 0))
+    return int((await connection.execute(newest.where(payment_signals.c.payment_id == payment_id))).scalar_one())
+
+
+async def signals_of(connection: AsyncConnection, reservation_id: UUID) -> Sequence[RowMapping]:
+    """Return what was told of a booking's payments, oldest first."""
+    told = select(payment_signals).where(payment_signals.c.reservation_id == reservation_id)
+    return (await connection.execute(told.order_by(payment_signals.c.created_at))).mappings().all()

@@ -184,6 +184,7 @@ reservations = Table(
     Column("cancel_requested_at", DateTime(timezone=True)),
     Column("confirmed_at", DateTime(timezone=True)),
     Column("discount_id", Uuid, ForeignKey("discounts.id"), comment="one use of it while the seats are pinned"),
+    Column("notices", JSONB, nullable=False, server_default="[]", comment="what the guest must be told"),
     CheckConstraint(is_one_of("status", BookingStatus), name="reservations_status"),
     CheckConstraint("seats >= 1 AND total_minor >= 0", name="reservations_amounts"),
     # Seats are pinned exactly in the statuses that own them; an operator's case says for itself.
@@ -252,10 +253,15 @@ sagas = Table(
     Column("trace_id", Text, nullable=False, server_default=""),
     created_at(),
     *due_columns(),
+    Column("begun_by", Text, nullable=False, server_default="convert", comment="convert or late_money"),
     CheckConstraint(is_one_of("status", SagaStatus), name="sagas_status"),
-    # One live saga per booking; a rebook is a new row.
+    # One live saga per payment of a booking; what comes late on an older payment goes back beside the booking's own.
     Index(
-        "sagas_one_live", "reservation_id", unique=True, postgresql_where=text(is_one_of("status", sorted(LIVE_SAGA)))
+        "sagas_one_live_per_payment",
+        "reservation_id",
+        "generation",
+        unique=True,
+        postgresql_where=text(is_one_of("status", sorted(LIVE_SAGA))),
     ),
     Index("sagas_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("sagas_by_reservation", "reservation_id"),

@@ -176,6 +176,12 @@ def saga_table() -> str:
     return reservation_saga(acts).render_table()
 
 
+def notices_table() -> str:
+    """Return what a guest may have to be told, with the words for it."""
+    rows = ((f"`{notice}`", words) for notice, words in reservation_service.states.NOTICES.items())
+    return table(("notice", "what the guest must be told"), rows)
+
+
 def statement(sql: str) -> str:
     """Show a statement as it is sent, word for word."""
     return f"```sql\n{sql.strip()}\n```\n"
@@ -214,6 +220,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sql.hold": lambda: statement(slots.HOLD_SQL),
     "sql.expire": lambda: statement(slots.EXPIRE_SQL),
     "saga": saga_table,
+    "notices": notices_table,
     **failure_modes.tables(table),
 }
 

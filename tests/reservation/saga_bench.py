@@ -255,7 +255,8 @@ class Bench:
         return found
 
     async def saga(self, story: Story) -> RowMapping | None:
-        rows = await self.sql("SELECT * FROM sagas WHERE reservation_id = :id", id=story.hold_id)
+        """Return the newest saga of the booking: the first one, or that of money which came late."""
+        rows = await self.sql("SELECT * FROM sagas WHERE reservation_id = :id ORDER BY id DESC", id=story.hold_id)
         return rows[0] if rows else None
 
     async def the_saga(self, story: Story) -> RowMapping:

@@ -61,19 +61,6 @@ async def test_too_late_after_an_automatic_capture_turns_forward(bench: Bench) -
     await assert_whole(bench, story, "confirmed", saga="completed")
 
 
-async def test_too_late_after_the_seats_are_gone_needs_a_person(bench: Bench) -> None:
-    """T03, T04: the seats were given back while the cancel failed; late money then waits for a person, with a reason."""
-    story = await paid_unheard(bench)
-    bench.payments.script("cancel", acts.TIMEOUT)
-    await bench.pass_grace(story)
-    await bench.turn()
-    assert await bench.taken(story) == 0
-    bench.payments.script("cancel", acts.TOO_LATE)
-    await bench.run_to_rest(story, pays=False)
-    assert (await bench.the_saga(story))["reason"] == "cancel_payment_intent: already_captured"
-    await assert_whole(bench, story, "failed", saga="needs_attention")
-
-
 async def test_too_late_after_a_refusal_does_not_turn_forward(bench: Bench) -> None:
     """S13: only a deadline may turn forward; after a refusal the same answer asks for a person."""
     story = await bench.story()

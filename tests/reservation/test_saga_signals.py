@@ -138,21 +138,6 @@ async def test_a_message_keeps_what_it_does_not_tell(bench: Bench) -> None:
     assert (payment["client_secret"], payment["status"]) == (secret, "requires_action")
 
 
-async def test_late_money_after_the_end_changes_no_status(bench: Bench) -> None:
-    """T03: a message about money after the booking has failed is kept, and the ended saga does not stir."""
-    story = await bench.story()
-    await bench.convert(story)
-    await bench.pass_deadline(story)
-    await bench.run_to_rest(story, pays=False)
-    before = await bench.journal(story)
-    await bench.engine.signal(bench.payments.change(story.payment_id, status=PaymentStatus.AUTHORIZED))
-    await bench.engine.drain(10)
-    assert await bench.journal(story) == before
-    assert (await bench.booking(story))["payment"]["status"] == "authorized"
-    bench.payments.change(story.payment_id, status=PaymentStatus.CANCELED)
-    await assert_whole(bench, story, "failed", saga="compensated")
-
-
 def about_the_way(bench: Bench, story: Story) -> list[PaymentEvent]:
     """Return what is told of a payment until it is authorised, oldest first."""
     created = bench.payments.event(story.payment_id)
