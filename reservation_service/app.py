@@ -27,6 +27,7 @@ from reservation_service.api import (
     reservations,
     sagas,
     time_slots,
+    timelines,
 )
 from reservation_service.api.client_address import ClientAddresses
 from reservation_service.api.dependencies import Parts
@@ -67,6 +68,7 @@ _ROUTERS = (
     availability.router,
     holds.router,
     reservations.router,
+    timelines.router,
     payment_events.router,
     admin_experiences.router,
     admin_slots.router,
@@ -173,6 +175,7 @@ def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
         watch=work.watch,
         engine=work.engine,
         saga_desk=work.saga_desk,
+        timelines=work.timelines,
         tokens=tokens,
         api_keys=work.api_keys,
         internal=InternalDoor(

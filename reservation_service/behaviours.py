@@ -9,6 +9,7 @@ from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.group_admission import GroupAdmission, Patience
 from reservation_service.booking.holds import Holds
 from reservation_service.booking.slot_cancellation import SlotCancellations
+from reservation_service.booking.timeline import Timelines
 from reservation_service.clients.fast_redis import FastRedis
 from reservation_service.clients.payments import PaymentsClient
 from reservation_service.clients.slot_lock import SlotLocks
@@ -95,3 +96,8 @@ class Behaviours:
     @cached_property
     def saga_desk(self) -> SagaDesk:
         return SagaDesk(self.ground.database, self.saga, self.engine, self.ground.metrics)
+
+    @cached_property
+    def timelines(self) -> Timelines:
+        patience_s = self.ground.settings.timeline_patience_s
+        return Timelines(self.ground.database, self.ground.payments, patience_s=patience_s)

@@ -41,6 +41,10 @@ class ReservationSettings(SharedSettings):
     convert_budget_s: float = Field(11.0, gt=0, description="convert answers `processing` by then")
     internal_call_timeout_s: float = Field(10.0, gt=0, description="one call to payment_service")
 
+    timeline_patience_s: float = Field(
+        2.0, gt=0, description="a timeline waits so long for payment_service's part, then shows the rest"
+    )
+
     saga_lease_seconds: float = Field(45.0, gt=0, description="longer than everything one step may wait for")
     saga_poll_seconds: float = Field(1.0, gt=0, description="how often sagas that fell due are looked for")
     saga_count_seconds: float = Field(

@@ -118,6 +118,21 @@ class PaymentAnswer(ContractModel):
     error: CallError | None = None
 
 
+class PaymentMoment(ContractModel):
+    """One thing that happened to a payment: its status changed, a call to the provider was made, an event came."""
+
+    at: datetime
+    kind: str
+    what: str
+    detail: str = ""
+
+
+class PaymentTimeline(ContractModel):
+    """The body of GET .../timeline, oldest first."""
+
+    data: list[PaymentMoment]
+
+
 class PaymentEvent(ContractModel):
     """POST /internal/v1/payment-events: the full state of a payment, so that order and loss do not matter."""
 

@@ -14,7 +14,7 @@ import typer
 
 from deploy.cli import audit as auditing
 from deploy.cli import openapi as describing
-from deploy.cli import sagas
+from deploy.cli import reservations, sagas
 from deploy.cli.surroundings import NOT_REACHABLE, Surroundings, stop_with
 from deploy.embedded.screen import Screen
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Holdfast from a terminal.",
 )
 app.add_typer(sagas.app, name="saga")
+app.add_typer(reservations.app, name="reservation")
 AsJson = Annotated[bool, typer.Option("--json", help="Print data for a program instead of lines for people.")]
 
 

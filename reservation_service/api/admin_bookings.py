@@ -103,6 +103,7 @@ async def list_reservations(
     status: Annotated[ReservationStatus | None, Query()] = None,
     time_slot_id: SlotFilter = None,
     email: Annotated[ShortText | None, Query(description="in upper or lower case")] = None,
+    reference: Annotated[ShortText | None, Query(description="as the guest has it")] = None,
 ) -> Response:
     """List all customers' reservations, newest first."""
     async with parts.database.reading() as connection:
@@ -111,6 +112,7 @@ async def list_reservations(
             statuses=[status] if status else sorted(CONVERTED),
             time_slot_id=time_slot_id,
             email=email,
+            reference=reference,
             limit=page.limit + 1,
             after=page.after,
         )

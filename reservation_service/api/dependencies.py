@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from reservation_service.booking.api_keys import ApiKeys
 from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.holds import Holds
+from reservation_service.booking.timeline import Timelines
 from reservation_service.metrics import Metrics
 from reservation_service.saga.desk import SagaDesk
 from reservation_service.saga.engine import Engine
@@ -31,6 +32,7 @@ class Parts:
     watch: SlotWatch
     engine: Engine
     saga_desk: SagaDesk
+    timelines: Timelines
     tokens: TokenVerifier
     api_keys: ApiKeys
     internal: InternalDoor

@@ -230,3 +230,30 @@ class ReservationView(View):
 class GuestSessionView(View):
     token: str
     expires_at: Instant
+
+
+class MomentView(View):
+    """One thing that happened to a reservation."""
+
+    at: Instant
+    service: Literal["reservation", "payment"]
+    kind: str = Field(description="state, saga, message, operator; of the payment: status, call, webhook")
+    what: str
+
+
+class TimelineView(View):
+    data: list[MomentView]
+    partial: bool = Field(description="the payment's part is missing, because nobody told it in time")
+
+
+class OperatorsMomentView(MomentView):
+    """The same with what guests do not see."""
+
+    detail: str
+    by: str
+    trace_id: str
+
+
+class OperatorsTimelineView(View):
+    data: list[OperatorsMomentView]
+    partial: bool

@@ -1,6 +1,7 @@
 """The one way to payment_service: signed, keyed, timed, and honest about what is known of a call."""
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import httpx
@@ -16,6 +17,8 @@ from shared.payment_contract import (
     CreatePayment,
     Outcome,
     PaymentAnswer,
+    PaymentMoment,
+    PaymentTimeline,
     RefundPayment,
 )
 
@@ -42,7 +45,9 @@ class PaymentsClient:
         return await self._post(path, CapturePayment(), key=f"{payment_id}:capture")
 
     async def cancel(self, payment_id: UUID, body: CancelPayment) -> PaymentAnswer:
-        return await self._post(f"/internal/v1/payments/{payment_id}/cancel", body, key=f"{payment_id}:cancel")
+        """Cancel a payment. Why is part of the key: who cancels for another reason must not hear an answer of before."""
+        path = f"/internal/v1/payments/{payment_id}/cancel"
+        return await self._post(path, body, key=f"{payment_id}:cancel:{body.reason}")
 
     async def refund(self, payment_id: UUID, body: RefundPayment) -> PaymentAnswer:
         path = f"/internal/v1/payments/{payment_id}/refunds"
@@ -51,6 +56,20 @@ class PaymentsClient:
     async def get(self, payment_id: UUID) -> PaymentAnswer:
         """Ask how a payment stands; payment_service asks the provider if its own answer is old."""
         return await self._send("GET", f"/internal/v1/payments/{payment_id}", b"", {})
+
+    async def timeline(self, payment_id: UUID, *, within_s: float) -> Sequence[PaymentMoment] | None:
+        """Return what happened to a payment; nothing of one that was never heard of, None when nobody tells in time."""
+        path = f"/internal/v1/payments/{payment_id}/timeline"
+        request = self._http.build_request("GET", path)
+        self._seal.put_on(request.method, str(request.url), request.headers, b"")
+        try:
+            async with asyncio.timeout(within_s):
+                response = await self._http.send(request)
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return ()
+            return PaymentTimeline.model_validate_json(response.raise_for_status().content).data
+        except (TimeoutError, httpx.HTTPError, ValidationError):
+            return None
 
     async def _post(self, path: str, body: BaseModel, *, key: str) -> PaymentAnswer:
         content = orjson.dumps(body.model_dump(mode="json"))

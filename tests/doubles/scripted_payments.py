@@ -189,6 +189,8 @@ class ScriptedPayments:
         self.calls.append((operation, act.name if act else "honest"))
         if self.before is not None:
             await self.before(operation)
+        if operation == "timeline" and act is None:
+            return self._timeline(payment_id)
         body = orjson.loads(request.content) if request.content else {}
         key = request.headers.get("idempotency-key", "")
         if act is None or act.applies:
@@ -209,6 +211,13 @@ class ScriptedPayments:
         if self.after is not None:
             await self.after(operation)
         return httpx.Response(200, content=orjson.dumps({**answer, "payment": view}))
+
+    def _timeline(self, payment_id: UUID) -> httpx.Response:
+        entry = self.book.get(payment_id)
+        if entry is None:
+            return _as_response(_problem(404, "PAYMENT_NOT_FOUND"))
+        line = {"at": datetime.now(UTC), "kind": "status", "what": entry.status, "detail": f"version {entry.version}"}
+        return httpx.Response(200, content=orjson.dumps({"data": [line]}))
 
     def _next(self, operation: str) -> Act | None:
         script = self._scripts[operation]

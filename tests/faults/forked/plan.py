@@ -9,6 +9,8 @@ from tests.faults.forked.paths import PATHS, Path
 NOT_ON_ANY_PATH = {
     "refund_payment.before": "no request asks a confirmed booking to be cancelled yet; before that nothing is captured",
     "refund_payment.after": "as above; payment_service's side of a refund has a path of its own",
+    "ask_timeline.before": "a look at what has happened; it changes nothing",
+    "ask_timeline.after": "as above",
     **{
         f"operator_{verb}.{edge}": "a person's verb, one transaction: died at in tests/reservation/test_saga_verbs.py"
         for verb in ("retry", "unwind", "resolve")
