@@ -27,6 +27,7 @@ STACK_ENV = {
         "PAYMENT_ASK_FIRST_S": "4",
         "SWEEP_INTERVAL_SECONDS": "0.5",
         "SLOT_CANCELLATION_POLL_SECONDS": "0.2",
+        "ADMISSION_PRICE_S": "20",  # a busy machine may take its time
         **ROOM_FOR_CROWDS,
     },
     "payment": {

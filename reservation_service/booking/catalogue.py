@@ -80,8 +80,8 @@ async def add_experience(
 
 @cache
 def _time_zones() -> frozenset[str]:
-    # This machine's own is none that the database knows by that name.
-    return frozenset(available_timezones() - {"localtime"})
+    # This machine's own is none that the database knows by that name, and the other one says that none was chosen.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def _check_time_zone(name: str) -> None:

@@ -1,12 +1,12 @@
 """What went wrong in other booking systems and has no other test here; tests/scenarios/elsewhere.toml lists all of it."""
 
-import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tests.answers import answered, refused
 from tests.figures import tell
+from tests.races.callers import all_until_held
 from tests.reservation.box_office import BoxOffice
 
 CROWD = 300
@@ -15,7 +15,7 @@ CROWD = 300
 async def test_one_seat_and_a_crowd(office: BoxOffice) -> None:
     """Peers B1.1, B1.6, K01, I1: three hundred at once want the only seat: one has it, all others are told that none is left."""
     offer = await office.offer(capacity=1)
-    answers = await asyncio.gather(*(office.customer().hold(offer) for _ in range(CROWD)))
+    answers = await all_until_held([(office.customer(), offer, f"key-{uuid4()}") for _ in range(CROWD)])
     for answer in answers:
         if answer.status_code != 201:
             assert refused(answer, 409, "SLOT_UNAVAILABLE")["available"] == 0
@@ -32,7 +32,7 @@ async def test_two_lines_of_one_party_are_one_demand(office: BoxOffice) -> None:
     async def party(*lines: tuple[str, int]) -> int:
         items = [{"ticket_type_id": ticket, "quantity": quantity} for ticket, quantity in lines]
         answer = await office.customer().ask(
-            "POST", "/v1/holds", key=f"k-{lines}", json={"time_slot_id": offer.slot_id, "items": items}
+            "POST", "/v1/holds", key=f"k-{uuid4()}", json={"time_slot_id": offer.slot_id, "items": items}
         )
         if answer.status_code == 409:
             assert refused(answer, 409, "SLOT_UNAVAILABLE")["available"] == 3
