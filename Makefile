@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate redis-weather clean \
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate fuzz security-audit redis-weather clean \
 	bench-failures bench-convert bench-confirm
 
 PYTHON ?= python3
@@ -37,6 +37,14 @@ chaos: ## 200 bookings while services die and webhooks misbehave (SEED=n repeats
 simulate: ## 100,000 worlds in which everything goes wrong (SEEDS=, SEED=first, BUDGET=seconds)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
+
+fuzz: ## 20,000 requests, well-formed, forbidden and broken, at every operation (SEED=, BUDGET=, REQUESTS=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(REQUESTS),--requests $(REQUESTS))
+
+security-audit: ## locks, committed secrets, image files; known weaknesses where pip-audit is installed
+	@$(BOOTSTRAP) --dev
+	@$(BIN)/python -m tests.security_audit
 
 redis-weather: ## the suites that touch Redis while it is absent, killed, flushed, silent, paused (MODE=, SEED=, BUDGET=)
 	@$(BOOTSTRAP) --dev

@@ -1,7 +1,7 @@
 """The only place where the reservation service is wired."""
 
 import gc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
+from starlette.middleware.cors import CORSMiddleware
 
 from reservation_service.api import (
     admin_bookings,
@@ -61,6 +62,10 @@ from shared.ticker import Background
 
 MIGRATIONS = "reservation_service.store.migrations"
 
+_SHOWN_TO_PAGES = (
+    "ETag", "Expires-In-Ms", "Idempotent-Replayed", "Idempotency-Renewed", "RateLimit", "RateLimit-Policy", "Request-Id",
+    "Retry-After", "Server-Timing",
+)  # fmt: skip
 _ROUTERS = (
     guest_sessions.router,
     experiences.router,
@@ -154,6 +159,7 @@ def create_app(
     app.state.when_leaving = (work.watch.close,)
     _limit_rates(app, work)
     app.add_middleware(HttpEdge, metric=metrics.requests)
+    _open_to_pages(app, settings.cors_allowed_origins)
     return app
 
 
@@ -197,6 +203,19 @@ def _limit_rates(app: FastAPI, work: Behaviours) -> None:
         addresses=ClientAddresses(ground.settings.trusted_proxies),
         routes=[route for router in _ROUTERS for route in router.routes],
     )
+
+
+def _open_to_pages(app: FastAPI, origins: Sequence[str]) -> None:
+    """Let the browsers of these pages call the API. Tokens are sent by hand, so no cookie ever counts."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"],
+            expose_headers=_SHOWN_TO_PAGES,
+            max_age=600,
+        )
 
 
 def _seal(settings: ReservationSettings, clock: Clock, flags: Flags) -> InternalSeal:

@@ -1,5 +1,6 @@
 """Every knob of the reservation service: unit in the name, default, and why."""
 
+import re
 from ipaddress import ip_network
 from typing import Annotated
 
@@ -7,6 +8,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from shared.settings import SharedSettings, comma_list
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class ReservationSettings(SharedSettings):
@@ -98,6 +101,10 @@ class ReservationSettings(SharedSettings):
         description="addresses or networks whose X-Forwarded-For is believed, comma separated; nobody's by default",
     )
 
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="web pages that may call this API from a browser, `https://shop.example`, comma separated; none"
+    )
+
     sweep_interval_seconds: float = Field(
         5.0, gt=0, description="how often lapsed holds are tidied up; their seats do not wait for it"
     )
@@ -116,10 +123,18 @@ class ReservationSettings(SharedSettings):
     )
     flags_refresh_seconds: float = Field(1.0, gt=0, description="how soon a flag set in another process is seen here")
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "cors_allowed_origins", mode="before")
     @classmethod
-    def _split_proxies(cls, value: object) -> object:
+    def _split_lists(cls, value: object) -> object:
         return comma_list(value)
+
+    @field_validator("cors_allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError("expected origins such as https://shop.example, and no `*`")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

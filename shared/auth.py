@@ -78,7 +78,7 @@ class TokenVerifier:
             raise Unauthenticated
         try:
             return await self._read(token.strip())
-        except (jwt.InvalidTokenError, TypeError, ValueError) as error:
+        except (jwt.PyJWTError, TypeError, ValueError) as error:
             raise Unauthenticated("The token is not valid, or no longer.") from error
 
     async def _read(self, token: str) -> Caller:

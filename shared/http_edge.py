@@ -13,16 +13,24 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.problems import PayloadTooLarge, Problem, problem_response
+from shared.problems import HeadersTooLarge, PayloadTooLarge, Problem, UriTooLong, problem_response
 from shared.telemetry import QUIET_PATHS, route_of
 
 API_BODY_LIMIT_BYTES = 64 * 1024
 _BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# Longer than anything that a client of ours sends, tokens of large identity providers included.
+_ADDRESS_LIMIT_BYTES = 4 * 1024
+_HEADERS_LIMIT_BYTES = 16 * 1024
+_HEADERS_MAX = 100
 _STREAM = b"text/event-stream"
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
+    (b"x-frame-options", b"DENY"),
+    (b"strict-transport-security", b"max-age=31536000"),
+    # An answer of the API is data: whatever somebody gets a browser to show of it loads and runs nothing.
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 
 
@@ -73,8 +81,9 @@ class HttpEdge:
                 )
 
     async def _answer(self, exchange: "_Exchange") -> None:
-        if exchange.announced_too_much():
-            await exchange.refuse(PayloadTooLarge())
+        refusal = exchange.refusal()
+        if refusal is not None:
+            await exchange.refuse(refusal)
             return
         with contextlib.suppress(BodyTooLarge):
             await self._app(exchange.scope, exchange.receive, exchange.send)
@@ -98,7 +107,17 @@ class _Exchange:
         self._limit_bytes = limit_bytes
         self._received_bytes = 0
 
-    def announced_too_much(self) -> bool:
+    def refusal(self) -> Problem | None:
+        """Say what is wrong with the head of the request, before a byte of its body is read."""
+        if len(self.scope.get("raw_path") or b"") + len(self.scope["query_string"]) > _ADDRESS_LIMIT_BYTES:
+            return UriTooLong()
+        headers = self.scope["headers"]
+        size_bytes = sum(len(name) + len(value) for name, value in headers)
+        if size_bytes > _HEADERS_LIMIT_BYTES or len(headers) > _HEADERS_MAX:
+            return HeadersTooLarge()
+        return PayloadTooLarge() if self._announced_too_much() else None
+
+    def _announced_too_much(self) -> bool:
         for name, value in self.scope["headers"]:
             if name == b"content-length":
                 return not value.isdigit() or int(value) > self._limit_bytes

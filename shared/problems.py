@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from opentelemetry import trace
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 log = structlog.get_logger()
 
@@ -81,6 +82,23 @@ class MalformedJson(Problem):
 
 class PayloadTooLarge(Problem):
     status, code, title = 413, "PAYLOAD_TOO_LARGE", "The body is larger than this endpoint takes"
+
+
+class RequestTimeout(Problem):
+    status, code, title = 408, "REQUEST_TIMEOUT", "The request did not arrive in time"
+    retryable = True
+
+
+class UriTooLong(Problem):
+    status, code, title = 414, "URI_TOO_LONG", "The address is longer than any of ours"
+
+
+class HeadersTooLarge(Problem):
+    status, code, title = 431, "HEADERS_TOO_LARGE", "The headers are larger, or more, than we read"
+
+
+class MalformedRequest(Problem):
+    status, code, title = 400, "MALFORMED_REQUEST", "This is not a well-formed HTTP request"
 
 
 class UnsupportedMediaType(Problem):
@@ -180,6 +198,11 @@ async def _on_weather(request: Request, exc: Exception) -> Response:
     return _render(request, ServiceUnavailable(retry_after_ms=1000))
 
 
+async def _on_hang_up(request: Request, exc: Exception) -> Response:  # noqa: ARG001  the framework's signature
+    """Whoever left in the middle of the body reads no answer, and is no bug of ours."""
+    return _render(request, RequestTimeout())
+
+
 async def _on_http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)  # noqa: S101  registered for this class only
     response = _render(request, _BY_STATUS.get(exc.status_code, Internal)())
@@ -256,6 +279,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     """Make every answer outside success a problem document."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(Weather, _on_weather)
+    app.add_exception_handler(ClientDisconnect, _on_hang_up)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(Exception, _on_bug)

@@ -5,14 +5,17 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import orjson
 import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr, ValidationError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.database import DatabaseAway
 from shared.migrations import SchemaOutdated, require_current
+from shared.problems import HeadersTooLarge, MalformedRequest, Problem, RequestTimeout
 from shared.settings import SharedSettings
 from shared.telemetry import configure_logging
 
@@ -47,7 +50,7 @@ def serve(
         app,
         host=settings.host,
         port=port(settings),
-        http="httptools",
+        http=ImpatientProtocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -60,6 +63,92 @@ def serve(
         server.run()
     if not server.started:
         sys.exit(_START_FAILED)
+
+
+class ImpatientProtocol(HttpToolsProtocol):
+    """Waits for no sender for ever: a request has so long for its head and for its body, and so many bytes for its head.
+
+    uvicorn's own timeout is for connections that rest between two requests; one that says nothing, or a byte now and
+    then, would be held open as long as its sender likes.
+    """
+
+    head_s = 10.0
+    body_s = 30.0
+    head_limit_bytes = 64 * 1024
+
+    _deadline: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._deadline is None:
+                self._await_head()
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self.head_limit_bytes:
+            self._refuse(HeadersTooLarge())
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._wait(self.body_s)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop_waiting()
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words; ours are a problem document
+        self._refuse(MalformedRequest())
+
+    def _await_head(self) -> None:
+        self._wait(self.head_s)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self._head_bytes:
+            self._refuse(RequestTimeout())
+        else:
+            self.transport.close()  # nothing was asked, so nothing is answered
+
+    def _may_answer(self) -> bool:
+        """Tell whether the request that is coming in has had no answer, and no other answer is on its way."""
+        cycle: Any = self.cycle  # none before the first request, whatever uvicorn declares
+        if self._in_head:
+            return cycle is None or bool(cycle.response_complete)
+        return not cycle.response_started
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what never became a request, unless an answer is on its way already, and hang up."""
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        if self._may_answer():
+            body = orjson.dumps(problem.document())
+            head = (
+                f"HTTP/1.1 {problem.status} {problem.code}\r\ncontent-type: application/problem+json\r\n"
+                f"content-length: {len(body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):

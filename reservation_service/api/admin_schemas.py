@@ -14,10 +14,10 @@ from reservation_service.api.schemas import (
     TicketTypeView,
     View,
 )
-from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody, storable
+from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody, free_text
 
 # Why something is changed that can be changed back: kept with who changed it.
-Why = Annotated[str, StringConstraints(max_length=200), AfterValidator(storable)]
+Why = Annotated[str, StringConstraints(max_length=200), AfterValidator(free_text)]
 
 
 class MoneyBody(StrictBody):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from shared.bodies import Id, Instant, ShortText, StrictBody, storable
+from shared.bodies import Id, Instant, ShortText, StrictBody, free_text
 
 
 class View(BaseModel):
@@ -136,7 +136,7 @@ class HoldView(View):
 
 class CustomerBody(StrictBody):
     name: ShortText
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), AfterValidator(storable)]
+    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), AfterValidator(free_text)]
     phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9 ()/.-]{3,40}$")] | None = None
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from tests.answers import CANARY
+from tests.answers import CANARY, refused_as
 from tests.builders import CUSTOMER, DECLINED_CARD, GOOD_CARD, a_guest, a_hold, a_slot, awaiting_payment
 from tests.doubles.stripe_sandbox import Stripe
 from tests.system import SERVICES, System
@@ -33,3 +33,25 @@ def test_logs_hold_no_secrets_and_no_people(system: System, stripe: Stripe) -> N
 def log_lines(system: System) -> Iterator[str]:
     for service in SERVICES:
         yield from system.stack.log_tail(service, lines=1_000_000).splitlines()
+
+
+def test_metrics_dead_letters_and_refusals_hold_none_either(system: System) -> None:
+    """X07, X10, I25: what is scraped, kept for operators or told to callers names no person, card, key or secret."""
+    guest = a_guest(system)
+    hold = a_hold(guest, a_slot(system), client_reference=CANARY)
+    customer = {"name": GOOD_CARD, "email": CUSTOMER["email"]}
+    body = {"customer": customer, "payment": {"mode": "stripe"}}
+    carded = guest.ask("POST", f"/v1/holds/{hold['id']}/convert", key="card", json=body)
+    assert refused_as(carded, (422, "VALIDATION_FAILED"))["errors"][0]["pointer"] == "/customer/name"
+    for n in range(30):
+        guest.ask("GET", f"/v1/holds/{CANARY}-{n}")
+        guest.ask("GET", f"/{CANARY}/{n}?{CANARY}={n}")
+    event = json.dumps({"id": f"evt_{CANARY}", "object": "event", "type": CANARY, "data": {"object": CUSTOMER}})
+    system.call("payment", "POST", "/webhooks/stripe", content=event.encode())
+    pages = [system.call(service, "GET", "/metrics").text for service in SERVICES]
+    pages += [json.dumps(system.admin("payment", "GET", "/webhook-events?limit=100")), carded.text]
+    kept_out = {CANARY, GOOD_CARD, "_secret_", guest.token, *CUSTOMER.values()}
+    for page in pages:
+        assert not [text for text in kept_out if text in page]
+    routes = {line for line in pages[0].splitlines() if line.startswith("http_server_request_duration_seconds_count")}
+    assert 0 < len(routes) < 400, "a series for each route, method and status, however many paths are made up"

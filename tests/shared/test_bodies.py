@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody, parse_id, storable
+from shared.bodies import Currency, Id, Instant, LongText, ShortText, StrictBody, free_text, parse_id, storable
 
 
 class Order(StrictBody):
@@ -98,3 +98,29 @@ def test_no_path_makes_it_fail(text: str) -> None:
 def test_what_is_no_id_names_nothing(text: str) -> None:
     """X01: the caller then answers 404."""
     assert parse_id(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4242424242424242", "my card is 4000 0025 0000 3155, thanks", "5555-5555-5555-4444", "378282246310005",
+        "6011111111111117", "30569309025904", "3566002020360505", "2223003122003222",
+    ],
+)  # fmt: skip
+def test_the_number_of_a_card_is_refused(text: str) -> None:
+    """X07: whatever its scheme and however it is grouped, and the refusal does not repeat it."""
+    with pytest.raises(ValueError, match="card number") as refusal:
+        free_text(text)
+    assert text not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4242424242424241", "1234567890123456", "+351 912 345 678", "2026-11-24 19:30", "ISBN 978-3-16-148410-0",
+        "order 20261124-000017", "42424242-4242-4242-8242-424242424242", "x" * 200, "4242",
+    ],
+)  # fmt: skip
+def test_other_numbers_are_taken(text: str) -> None:
+    """Telephone numbers, dates, references and ids are no cards."""
+    assert free_text(text) == text

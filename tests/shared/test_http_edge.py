@@ -91,6 +91,35 @@ async def test_every_answer_is_dressed(http: httpx.AsyncClient) -> None:
     assert (await http.post("/echo", content=b"x")).headers.get_list("cache-control") == ["public"]
 
 
+async def test_nothing_of_an_answer_runs_in_a_browser(http: httpx.AsyncClient) -> None:
+    """X16: data that a browser is made to show loads nothing, runs nothing and is framed by nobody."""
+    for answer in (await http.get("/things/1"), await http.get("/nothing")):
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["strict-transport-security"].startswith("max-age=")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code"),
+    [
+        ("/things/" + "x" * 5000, {}, 414, "URI_TOO_LONG"),
+        ("/things/1?" + "q=1&" * 2000, {}, 414, "URI_TOO_LONG"),
+        ("/things/1", {"x-long": "x" * 17_000}, 431, "HEADERS_TOO_LARGE"),
+        ("/things/1", {f"x-{n}": "1" for n in range(200)}, 431, "HEADERS_TOO_LARGE"),
+        ("/things/1", {"authorization": "Bearer " + "x" * 12_000}, 200, ""),
+    ],
+    ids=["path", "query", "one header", "many headers", "a large token"],
+)
+async def test_heads_have_a_size(
+    http: httpx.AsyncClient, path: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    """V06: an address or headers beyond all reason are refused with a code, before anything looks at them."""
+    answer = await http.get(path, headers=headers)
+    assert answer.status_code == status
+    assert not code or answer.json()["code"] == code
+
+
 async def test_a_bug_has_its_id_too(http: httpx.AsyncClient) -> None:
     """I26: a 500 carries Request-Id like every answer, the one that its document and its log line name."""
     answer = await http.get("/broken")
