@@ -18,6 +18,7 @@ from payment_service.api import (
     breaker,
     payments,
     reconciliation,
+    stripe_export,
     stripe_webhook,
     webhook_events,
     webhook_replays,
@@ -62,6 +63,7 @@ _ROUTERS = (
     admin.router,
     breaker.router,
     reconciliation.router,
+    stripe_export.router,
     operator_desk(audit.INVARIANTS),
 )
 _DESCRIPTION: dict[str, Any] = {
@@ -218,6 +220,7 @@ def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
         lifecycle=work.lifecycle,
         refunding=work.refunding,
         reading=work.reading,
+        exporting=work.exporting,
         replays=work.replays,
         inbox=work.inbox,
         switchboard=work.switchboard,

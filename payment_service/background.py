@@ -67,6 +67,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             enabled=partial(flags.is_on, RECONCILIATION),
         ),
         Job("post_missing", _POST_INTERVAL_S, POST_BATCH, work.ledger_keeping.post_missing),
+        Job("check_invariants", settings.invariants_check_seconds, 1, work.invariant_watch.check),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),

@@ -13,6 +13,7 @@ from payment_service.nudges import Nudges
 from payment_service.payments.answers import Answers
 from payment_service.payments.asking import Asking
 from payment_service.payments.establishing import Establishing
+from payment_service.payments.exporting import Exporting
 from payment_service.payments.ledger import LedgerKeeping
 from payment_service.payments.lifecycle import Lifecycle
 from payment_service.payments.notifying import Notifying, capped_backoff
@@ -22,6 +23,7 @@ from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
 from payment_service.payments.switchboard import Switchboard
 from payment_service.settings import PaymentSettings
+from payment_service.store import audit
 from payment_service.webhooks.endpoints import EndpointWatch
 from payment_service.webhooks.handlers import HANDLERS
 from payment_service.webhooks.inbox import Inbox
@@ -30,6 +32,7 @@ from payment_service.webhooks.replaying import Replaying, ReplayLimits
 from shared.clock import Clock
 from shared.database import Database
 from shared.flags import Flags
+from shared.invariant_watch import InvariantWatch
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class Behaviours:
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
+
+    @cached_property
+    def invariant_watch(self) -> InvariantWatch:
+        return InvariantWatch(self.ground.database, audit.INVARIANTS, self.ground.metrics)
 
     # the way to Stripe
 
@@ -109,6 +116,11 @@ class Behaviours:
             budget_s=settings.gateway_budget_s,
             nudge=self.ground.nudges.news,
         )
+
+    @cached_property
+    def exporting(self) -> Exporting:
+        ground = self.ground
+        return Exporting(ground.database, self.ways.background, budget_s=ground.settings.gateway_budget_s)
 
     @cached_property
     def ledger_keeping(self) -> LedgerKeeping:

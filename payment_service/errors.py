@@ -6,6 +6,8 @@
     ├── BreakerNotFound                                                    404
     ├── RefundExceedsPayment, PaymentIdentityTaken, EventAlreadyProcessed  409
     ├── WebhookReplayClosed                                                409
+    ├── CursorUnknown                                                      422
+    ├── ProviderAway                                                       503
     └── (from shared) the Idempotency-Key, tokens, signatures, bodies
 
 What Stripe refuses is no problem document: it is the outcome `declined` of a 200 answer.
@@ -52,6 +54,15 @@ class PaymentIdentityTaken(Problem):
 
 class RefundExceedsPayment(Problem):
     status, code, title = 409, "REFUND_EXCEEDS_PAYMENT", "More than what was captured cannot go back"
+
+
+class CursorUnknown(Problem):
+    status, code, title = 422, "CURSOR_UNKNOWN", "Stripe knows no such object; begin again without a cursor"
+
+
+class ProviderAway(Problem):
+    status, code, title = 503, "PROVIDER_AWAY", "Stripe cannot be asked right now; the same call again is safe"
+    retryable = True
 
 
 class EventAlreadyProcessed(Problem):

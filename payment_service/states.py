@@ -146,6 +146,14 @@ POSTINGS: dict[Posting, tuple[Account, Account]] = {
 """From which account to which: what leaves one arrives at the other, so every transaction sums to zero."""
 
 
+class Book(StrEnum):
+    """The lists of Stripe's that an audit compares with ours."""
+
+    INTENTS = "payment_intents"
+    REFUNDS = "refunds"
+    DISPUTES = "disputes"
+
+
 class BreakerName(StrEnum):
     """Which calls are cut off together: those that guests wait for, or those that nobody waits for."""
 

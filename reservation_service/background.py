@@ -37,6 +37,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             work.slot_cancellations.run_due,
         ),
         Job("refresh_api_keys", settings.api_keys_refresh_seconds, 1, work.api_keys.refresh),
+        Job("check_invariants", settings.invariants_check_seconds, 1, work.invariant_watch.check),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
     )

@@ -21,9 +21,11 @@ from reservation_service.saga.engine import Engine
 from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
 from reservation_service.settings import ReservationSettings
+from reservation_service.store import audit
 from shared.clock import Clock
 from shared.database import Database
 from shared.flags import Flags
+from shared.invariant_watch import InvariantWatch
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Behaviours:
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
+
+    @cached_property
+    def invariant_watch(self) -> InvariantWatch:
+        return InvariantWatch(self.ground.database, audit.INVARIANTS, self.ground.metrics)
 
     # seats
 

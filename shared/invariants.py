@@ -8,6 +8,8 @@ from sqlalchemy import text
 from shared.database import Connection
 
 _EXAMPLES = 5
+# Any number will do as long as it is always the same one, and no other lock has it.
+_ADVISORY_LOCK = 7_204_514
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Finding:
     title: str
     violations: int
     examples: list[str]
+
+
+async def only_one_checks(connection: Connection) -> bool:
+    """Tell whether this transaction may check: an audit costs seconds, so no two of them run beside each other."""
+    taken = await connection.execute(text(f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})"))
+    return bool(taken.scalar_one())
 
 
 async def check_all(connection: Connection, invariants: Sequence[Invariant]) -> list[Finding]:

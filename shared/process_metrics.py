@@ -42,6 +42,17 @@ class ProcessMetrics:
             "For how long has somebody kept a transaction open? PostgreSQL cannot tidy up after it. Alert above 300.",
             registry=registry,
         )
+        self.invariant_violations = Gauge(
+            "invariant_violations",
+            "How many rows violate an invariant, as of the last check? Alert above 0.",
+            ["id"],
+            registry=registry,
+        )
+        self.invariants_checked_at = Gauge(
+            "invariants_checked_timestamp_seconds",
+            "When did this process last check the invariants? Alert when no process has for an hour.",
+            registry=registry,
+        )
 
     def acquired(self, waited_s: float) -> None:
         self.pool_wait.observe(waited_s)

@@ -41,6 +41,9 @@ class SharedSettings(BaseSettings):
     internal_bearer_secret: SecretStr = Field(
         SecretStr(""), description="used and accepted only while flag `signed_internal_calls` is off on that side"
     )
+    invariants_check_seconds: float = Field(
+        300.0, gt=0, description="how often the invariants are checked in the background; seconds of database time each"
+    )
     shutdown_grace_s: int = Field(20, ge=1, description="how long SIGTERM waits for answers in flight")
     log_level: str = Field("INFO", description="the least serious level that is written")
     log_json: bool = Field(True, description="one JSON object a line; off: coloured text for people")

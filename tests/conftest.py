@@ -171,8 +171,16 @@ def system(stack_system: System) -> Iterator[System]:
     system.assert_consistent()
 
 
+@pytest.fixture(scope="module")
+def three_books(stack_system: System) -> Iterator[None]:
+    """After the last test of a module: bookings, payments and Stripe tell one story, by the product's own audit."""
+    yield
+    stack_system.heal_what_is_down()
+    stack_system.assert_books_agree()
+
+
 @pytest.fixture
-def stripe(system: System) -> Iterator[Stripe]:
+def stripe(system: System, three_books: None) -> Iterator[Stripe]:
     """The Stripe sandbox of the running system; after the test, its book and ours must tell the same story."""
     sandbox = Stripe(system)
     yield sandbox

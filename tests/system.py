@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import httpx
 
+from deploy.cli import audit as auditing
+from deploy.cli.audit import Audit
 from deploy.embedded.stack import Stack
 from deploy.embedded.tokens import mint_token
 from tests.answers import answered, eventually
@@ -68,6 +70,20 @@ class System:
 
     def _violations(self, service: Service) -> list[Any]:
         return _violated(self.admin(service, "GET", "/invariants"))
+
+    def audit(self, *, settle_s: float = 0.0) -> Audit:
+        """Make the product's own audit of both services and Stripe; nothing is too young to be judged here."""
+        viewer = self.token("auditor", roles=["viewer"])
+        return auditing.run(
+            lambda service, path: answered(self.call(service, "GET", path, token=viewer)), settle_s=settle_s
+        )
+
+    def assert_books_agree(self, *, within_s: float = 15) -> None:
+        """Hold bookings, payments and Stripe against each other; what is on its way gets a few seconds to arrive."""
+        eventually(self._disagreements, _nothing, within_s=within_s)
+
+    def _disagreements(self) -> list[str]:
+        return [f"{one.service} {one.id}: {one.examples}" for one in self.audit().checks if one.violations]
 
     def setting_of(self, service: Service, name: str) -> str:
         """Return the value that a service was started with."""

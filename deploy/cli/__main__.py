@@ -69,18 +69,23 @@ def token(
 
 
 @app.command()
-def audit(as_json: AsJson = False) -> None:
-    """Check the invariants of both services; exit 1 when one is violated."""
-    checks = auditing.run(Surroundings())
-    broken = sum(check.violations > 0 for check in checks)
+def audit(
+    as_json: AsJson = False,
+    settle: Annotated[float, typer.Option(min=0, help="What changed so many seconds ago is in flight.")] = 60.0,
+) -> None:
+    """Check both services, and their books against Stripe's; exit 1 when an invariant is violated."""
+    found = auditing.run(Surroundings().get, settle_s=settle)
     if as_json:
-        typer.echo(json.dumps({"ok": not broken, "checks": [asdict(check) for check in checks]}))
+        checks = [asdict(check) for check in found.checks]
+        typer.echo(json.dumps({"ok": not found.violated, "checks": checks, "in_flight": found.in_flight}))
     else:
-        for check in checks:
+        for check in found.checks:
             verdict = f"{check.violations} VIOLATIONS, such as {check.examples}" if check.violations else "ok"
             typer.echo(f"{check.service:<12} {check.id:<28} {check.title}: {verdict}")
-        typer.echo(f"{len(checks)} checks, {broken} violated")
-    if broken:
+        for booking in found.in_flight:
+            typer.echo(f"in flight    {booking}")
+        typer.echo(f"{len(found.checks)} checks, {found.violated} violated, {len(found.in_flight)} bookings in flight")
+    if found.violated:
         raise typer.Exit(WRONG)
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from payment_service.errors import PaymentNotFound
+from payment_service.payments.exporting import Exporting
 from payment_service.payments.lifecycle import Lifecycle
 from payment_service.payments.reading import Reading
 from payment_service.payments.refunding import Refunding
@@ -35,6 +36,7 @@ class Parts:
     lifecycle: Lifecycle
     refunding: Refunding
     reading: Reading
+    exporting: Exporting
     replays: Replays
     inbox: Inbox
     switchboard: Switchboard

@@ -89,3 +89,6 @@ class AuditPaymentView(View):
     updated_at: datetime
     unchanged_s: float
     refunds: list[AuditRefundView]
+    disputed: int
+    balance: int
+    trouble: str | None

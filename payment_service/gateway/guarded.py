@@ -17,8 +17,9 @@ import structlog
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from payment_service.gateway.breaker import Breaker
-from payment_service.gateway.results import EventSeen, IntentSeen, Page, RefundSeen, Result
+from payment_service.gateway.results import DisputeSeen, EventSeen, IntentSeen, Page, RefundSeen, Result
 from payment_service.gateway.stripe import StripeGateway
+from payment_service.states import Book
 from shared.clock import Clock
 from shared.payment_contract import Outcome
 
@@ -136,6 +137,12 @@ class GuardedGateway:
 
     async def retrieve_refund(self, stripe_refund_id: str, *, deadline: float) -> Result[RefundSeen]:
         return await self._call("retrieve_refund", deadline, lambda: self._gateway.retrieve_refund(stripe_refund_id))
+
+    async def retrieve_dispute(self, dispute_id: str, *, deadline: float) -> Result[DisputeSeen]:
+        return await self._call("retrieve_dispute", deadline, lambda: self._gateway.retrieve_dispute(dispute_id))
+
+    async def export_page(self, book: Book, *, after: str | None, deadline: float) -> Result[Page[Any]]:
+        return await self._call("export_page", deadline, lambda: self._gateway.export_page(book, after=after))
 
     async def list_refunds(self, intent_id: str, *, deadline: float) -> Result[Sequence[RefundSeen]]:
         return await self._call("list_refunds", deadline, lambda: self._gateway.list_refunds(intent_id))

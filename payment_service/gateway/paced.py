@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from payment_service.gateway.guarded import GuardedGateway
-from payment_service.gateway.results import IntentSeen, RefundSeen, Result
+from payment_service.gateway.results import DisputeSeen, IntentSeen, RefundSeen, Result
 from shared.clock import Clock
 from shared.payment_contract import Outcome
 
@@ -55,6 +55,11 @@ class PacedGateway:
         if not await self._pace.turn(deadline):
             return _no_turn()
         return await self._provider.retrieve_refund(stripe_refund_id, deadline=deadline)
+
+    async def retrieve_dispute(self, dispute_id: str, *, deadline: float) -> Result[DisputeSeen]:
+        if not await self._pace.turn(deadline):
+            return _no_turn()
+        return await self._provider.retrieve_dispute(dispute_id, deadline=deadline)
 
     async def list_refunds(self, intent_id: str, *, deadline: float) -> Result[Sequence[RefundSeen]]:
         if not await self._pace.turn(deadline):

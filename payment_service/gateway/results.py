@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from payment_service.states import RefundStatus
+from payment_service.states import DisputeStatus, RefundStatus
 from shared.payment_contract import Outcome, PaymentStatus
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ class IntentSeen:
     decline_class: str | None
     capture_before: datetime | None
     system: str | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class RefundSeen:
     intent_id: str
     refund_id: UUID | None
     failure: str | None
+
+
+@dataclass(frozen=True)
+class DisputeSeen:
+    """A dispute as an answer showed it."""
+
+    id: str
+    status: DisputeStatus
+    amount: int
+    currency: str
+    intent_id: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ import stripe
 import structlog
 from pydantic import SecretStr
 
+from payment_service.gateway import wire_errors
 from payment_service.gateway import wire_objects as wire
-from payment_service.gateway.results import EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen, Result, done
+from payment_service.gateway.results import DisputeSeen, EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen, Result
+from payment_service.states import Book
 from shared.payment_contract import Outcome
 
 log = structlog.get_logger()
@@ -28,7 +30,6 @@ T = TypeVar("T")
 
 _ANSWER_LIMIT_BYTES = 1024 * 1024
 _PAGES_MAX = 10
-_RETRY_AFTER_MAX_S = 300.0
 _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 stripe.enable_telemetry = False
@@ -73,6 +74,7 @@ class StripeGateway:
         self._intents = client.v1.payment_intents
         self._refunds = client.v1.refunds
         self._endpoints = client.v1.webhook_endpoints
+        self._disputes = client.v1.disputes
         self._http = http
         self._system = system
 
@@ -176,6 +178,9 @@ class StripeGateway:
     async def retrieve_refund(self, stripe_refund_id: str) -> Result[RefundSeen]:
         return await _ask(wire.read_refund, lambda: self._refunds.retrieve_async(stripe_refund_id))
 
+    async def retrieve_dispute(self, dispute_id: str) -> Result[DisputeSeen]:
+        return await _ask(wire.read_dispute, lambda: self._disputes.retrieve_async(dispute_id))
+
     async def list_refunds(self, intent_id: str) -> Result[Sequence[RefundSeen]]:
         """Return the refunds of one payment, newest first; a hundred are more than any payment has."""
         return await _ask(
@@ -201,10 +206,25 @@ class StripeGateway:
         """Return a page of PaymentIntents that this system made, newest first; those of others are left out."""
         params: Any = _window(since, until, after)
         page = await _ask(partial(wire.read_page, wire.read_intent), lambda: self._intents.list_async(params))
+        return self._ours(page)
+
+    async def export_page(self, book: Book, *, after: str | None) -> Result[Page[Any]]:
+        """Return a page of all intents that this system made, or of all refunds or disputes there are; newest first."""
+        params: Any = {"limit": 100} | ({"starting_after": after} if after else {})
+        match book:
+            case Book.INTENTS:
+                read = partial(wire.read_page, wire.read_intent)
+                return self._ours(await _ask(read, lambda: self._intents.list_async(params)))
+            case Book.REFUNDS:
+                return await _ask(partial(wire.read_page, wire.read_refund), lambda: self._refunds.list_async(params))
+            case Book.DISPUTES:
+                return await _ask(partial(wire.read_page, wire.read_dispute), lambda: self._disputes.list_async(params))
+
+    def _ours(self, page: Result[Page[IntentSeen]]) -> Result[Page[IntentSeen]]:
         if page.value is None:
             return page
         ours = tuple(seen for seen in page.value.items if seen.payment_id and seen.system == self._system)
-        return done(replace(page.value, items=ours))
+        return replace(page, value=replace(page.value, items=ours))
 
 
 def _window(since: datetime, until: datetime, after: str | None) -> dict[str, Any]:
@@ -216,7 +236,7 @@ async def _ask(read: Callable[[Any], T], send: Callable[[], Awaitable[Any]]) -> 
     """Make one call and translate whatever comes of it."""
     try:
         answer = await send()
-        return done(read(answer.last_response.data))
+        return Result(Outcome.OK, read(answer.last_response.data))
     except stripe.StripeError as error:
         return _translated(error)
     except Exception as error:  # noqa: BLE001  what a strange answer does to a parser is not worth a list
@@ -231,7 +251,7 @@ def _translated(error: stripe.StripeError) -> Result[Any]:
     headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
     advice = headers.get("stripe-should-retry")
     replayed = headers.get("idempotent-replayed") == "true"
-    wait_s = _seconds(headers.get("retry-after"))
+    wait_s = wire_errors.seconds(headers.get("retry-after"))
     if status == 429:
         return Result(Outcome.NOT_SENT, code="rate_limited", retry_after_s=wait_s, again=True)
     if status in {401, 403}:
@@ -240,12 +260,12 @@ def _translated(error: stripe.StripeError) -> Result[Any]:
     if status >= 500 or status in {408, 409} or status < 400:
         # A stored 500 comes back for as long as the key lives; a 409 is a race with ourselves.
         again = advice != "false" and not replayed
-        code, sick = _code(error) or f"http_{status}", status != 409 and not replayed
+        code, sick = wire_errors.code(error.json_body) or f"http_{status}", status != 409 and not replayed
         return Result(Outcome.UNKNOWN, code=code, retry_after_s=wait_s, again=again, key_is_spent=replayed, sick=sick)
     if isinstance(error, stripe.IdempotencyError):
         log.error("stripe_key_reused_with_other_parameters")
         return Result(Outcome.UNKNOWN, code="idempotency_key_mismatch")
-    if not _code(error) and not isinstance(error, stripe.CardError | stripe.InvalidRequestError):
+    if not wire_errors.code(error.json_body) and not isinstance(error, stripe.CardError | stripe.InvalidRequestError):
         # Some proxy's page, not Stripe's word.
         return Result(Outcome.UNKNOWN, code=f"http_{status}", again=True, sick=True)
     return _declined(error, again=advice == "true")
@@ -265,33 +285,12 @@ def _without_answer(error: stripe.StripeError) -> Result[Any]:
 
 def _declined(error: stripe.StripeError, *, again: bool) -> Result[Any]:
     if again:
-        return Result(Outcome.NOT_SENT, code=_code(error) or "refused_for_now", again=True)
+        return Result(Outcome.NOT_SENT, code=wire_errors.code(error.json_body) or "refused_for_now", again=True)
     if isinstance(error, stripe.CardError):
-        said = _body(error)
+        said = wire_errors.said(error.json_body)
         return Result(
             Outcome.DECLINED,
-            code=_code(error) or "card_declined",
-            decline_class=wire.decline_class(_text(said.get("code")), _text(said.get("decline_code"))),
+            code=wire_errors.code(error.json_body) or "card_declined",
+            decline_class=wire.decline_class(*wire_errors.decline_codes(said)),
         )
-    return Result(Outcome.DECLINED, code=_code(error) or "refused")
-
-
-def _body(error: stripe.StripeError) -> dict[str, Any]:
-    document = error.json_body
-    said = document.get("error") if isinstance(document, dict) else None
-    return said if isinstance(said, dict) else {}
-
-
-def _code(error: stripe.StripeError) -> str:
-    """Return Stripe's code if it is a word; never its message, which may quote what a guest typed."""
-    code = _text(_body(error).get("code")) or ""
-    return code[:100] if code.replace("_", "").isalnum() and code.isascii() else ""
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _seconds(value: str | None) -> float | None:
-    """Read a wait; whoever asks for an hour is looked at again sooner, because anybody may have written the answer."""
-    return min(float(value), _RETRY_AFTER_MAX_S) if value and value.isdecimal() else None
+    return Result(Outcome.DECLINED, code=wire_errors.code(error.json_body) or "refused")

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from payment_service.gateway.results import EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen
-from payment_service.states import RefundStatus
+from payment_service.gateway.results import DisputeSeen, EndpointSeen, EventSeen, IntentSeen, Page, RefundSeen
+from payment_service.states import DisputeStatus, RefundStatus
 from shared.payment_contract import PaymentStatus
 
 T = TypeVar("T")
@@ -35,6 +35,17 @@ _REFUND_STATUS = {
     "succeeded": RefundStatus.SUCCEEDED,
     "failed": RefundStatus.FAILED,
     "canceled": RefundStatus.CANCELED,
+}
+# `prevented`: the guest was refunded instead, so no money was taken by the bank.
+_DISPUTE_STATUS = {
+    "warning_needs_response": DisputeStatus.INQUIRY,
+    "warning_under_review": DisputeStatus.INQUIRY,
+    "warning_closed": DisputeStatus.INQUIRY_CLOSED,
+    "prevented": DisputeStatus.INQUIRY_CLOSED,
+    "needs_response": DisputeStatus.OPEN,
+    "under_review": DisputeStatus.OPEN,
+    "won": DisputeStatus.WON,
+    "lost": DisputeStatus.LOST,
 }
 
 # Stripe knows some forty decline codes; a guest can do five things about them.
@@ -98,6 +109,7 @@ class _Intent(_Wire):
     metadata: dict[str, str] = {}
     last_payment_error: _Error | None = None
     latest_charge: str | _Charge | None = None
+    created: int | None = None
 
 
 class _Refund(_Wire):
@@ -108,6 +120,15 @@ class _Refund(_Wire):
     payment_intent: _Id
     metadata: dict[str, str] = {}
     failure_reason: str | None = None
+
+
+class _Dispute(_Wire):
+    id: _Id
+    status: str
+    amount: _Minor
+    currency: str = Field(pattern=r"^[a-z]{3}$")
+    payment_intent: _Id
+    reason: str
 
 
 class _Endpoint(_Wire):
@@ -134,6 +155,7 @@ def read_intent(document: Any) -> IntentSeen:
         decline_class=decline_class(open_error.code, open_error.decline_code) if open_error else None,
         capture_before=_capture_before(wire),
         system=wire.metadata.get("system"),
+        created_at=datetime.fromtimestamp(wire.created, UTC) if wire.created is not None else None,
     )
 
 
@@ -151,6 +173,22 @@ def read_refund(document: Any) -> RefundSeen:
         intent_id=wire.payment_intent,
         refund_id=_our_id(wire.metadata, "refund_id"),
         failure=(wire.failure_reason or "")[:100] or None,
+    )
+
+
+def read_dispute(document: Any) -> DisputeSeen:
+    """Read a dispute. Raises ValueError like `read_intent`."""
+    wire = _Dispute.model_validate(document)
+    status = _DISPUTE_STATUS.get(wire.status)
+    if status is None:
+        raise ValueError("unknown status of a dispute")
+    return DisputeSeen(
+        id=wire.id,
+        status=status,
+        amount=wire.amount,
+        currency=wire.currency.upper(),
+        intent_id=wire.payment_intent,
+        reason=_word(wire.reason)[:100] or "unknown",
     )
 
 

@@ -12,6 +12,7 @@ _DETAILS = {
     "payment_not_authorized": "This payment has not been authorised.",
     "payment_processing": "The bank is still working on this payment.",
     "already_captured": "The money was taken before the cancel arrived.",
+    "payment_disputed": "The guest's bank has taken this money back for now; it cannot be refunded as well.",
     "amount_too_small": "The amount is below what can be paid by card.",
     "amount_too_large": "The amount is above what can be paid by card.",
     "rate_limited": "The payment provider is busy.",

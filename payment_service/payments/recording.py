@@ -10,18 +10,20 @@ from uuid import UUID
 
 import structlog
 
-from payment_service.gateway.results import IntentSeen, RefundSeen
+from payment_service.gateway.results import DisputeSeen, IntentSeen, RefundSeen
 from payment_service.payments import ledger
 from payment_service.states import (
     CAPTURED,
+    DISPUTE_MOVES,
     LEGAL_MOVES,
     OPEN,
     REFUND_MOVES,
     REFUND_WITHOUT_EFFECT,
+    DisputeStatus,
     RefundStatus,
     class_of,
 )
-from payment_service.store import outbox, payments
+from payment_service.store import disputes, outbox, payments
 from payment_service.store.payments import Payment, Refund
 from shared.database import Connection
 from shared.identifiers import derived_id
@@ -33,6 +35,7 @@ IDENTITY_MISMATCH = "identity_mismatch"
 AMOUNT_MISMATCH = "amount_mismatch"
 STATUS_CONFLICT = "status_conflict"
 REFUND_MISMATCH = "refund_mismatch"
+DISPUTE_MISMATCH = "dispute_mismatch"
 
 
 async def change(tx: Connection, payment: Payment, **values: Any) -> Payment:
@@ -71,8 +74,8 @@ async def intent_seen(tx: Connection, payment: Payment, seen: IntentSeen, questi
     if not _is_news(payment, seen.status, question):
         return await _fill_in(tx, payment, identity)
     news = identity if payment.status in CAPTURED else identity | _state(seen)
-    # A refund that does not fit is not made to fit by a payment that does.
-    trouble = payment.trouble if payment.trouble == REFUND_MISMATCH else None
+    # A refund or dispute that does not fit is not made to fit by a payment that does.
+    trouble = payment.trouble if payment.trouble in {REFUND_MISMATCH, DISPUTE_MISMATCH} else None
     if all(getattr(payment, name) == value for name, value in news.items()):
         return await payments.note(tx, payment.id, question=question, trouble=trouble)
     return await change(tx, payment, question=question, trouble=trouble, **news)
@@ -133,7 +136,7 @@ async def refund_seen(tx: Connection, payment: Payment, seen: RefundSeen, questi
         )
     if payment.trouble == REFUND_MISMATCH:
         payment = await payments.note(tx, payment.id, trouble=None)
-    return await sum_up_refunds(tx, payment)
+    return await sum_up(tx, payment)
 
 
 def _refund_of(known: list[Refund], seen: RefundSeen) -> Refund | None:
@@ -156,16 +159,44 @@ async def _adopt(tx: Connection, payment: Payment, known: list[Refund], seen: Re
     return await payments.insert_refund(tx, payment.id, order)
 
 
+async def dispute_seen(tx: Connection, payment: Payment, seen: DisputeSeen, question: int) -> Payment:
+    """Bring a dispute, and with it the payment, to what Stripe showed. Money moves; the booking and its seats never."""
+    known = {dispute.stripe_dispute_id: dispute for dispute in await disputes.of_payment(tx, payment.id)}.get(seen.id)
+    fits = seen.currency == payment.currency and seen.amount <= payment.captured
+    moves = known is None or seen.status == known.status or seen.status in DISPUTE_MOVES[known.status]
+    if known and question <= known.question:
+        return payment
+    if not fits or not moves or (known and known.amount != seen.amount):
+        log.error("payment_contradicted", payment_id=str(payment.id), contradiction=DISPUTE_MISMATCH)
+        return await payments.note(tx, payment.id, trouble=DISPUTE_MISMATCH)
+    await disputes.write(
+        tx,
+        derived_id(payment.id, f"stripe:{seen.id}"),
+        payment_id=payment.id,
+        stripe_dispute_id=seen.id,
+        amount=seen.amount,
+        status=seen.status,
+        reason=seen.reason,
+        question=question,
+    )
+    if payment.trouble == DISPUTE_MISMATCH:
+        payment = await payments.note(tx, payment.id, trouble=None)
+    return await sum_up(tx, payment)
+
+
 def claimed(refunds: list[Refund]) -> int:
     """Return how much of a payment its refunds have taken or may take, in minor units."""
     return sum(refund.amount for refund in refunds if refund.status not in REFUND_WITHOUT_EFFECT)
 
 
-async def sum_up_refunds(tx: Connection, payment: Payment) -> Payment:
-    """Derive the payment's status and refunded amount from its refunds."""
+async def sum_up(tx: Connection, payment: Payment) -> Payment:
+    """Derive the payment's status and refunded amount from its refunds and disputes."""
     refunds = await payments.refunds_of(tx, [payment.id])
     refunded = sum(refund.amount for refund in refunds if refund.status == RefundStatus.SUCCEEDED)
-    status = _status_with(payment, refunds, refunded)
+    disputed = {dispute.status for dispute in await disputes.of_payment(tx, payment.id)}
+    status = _status_with(payment, refunds, refunded, disputed)
+    if status == PaymentStatus.DISPUTE_LOST and payment.status not in {status, PaymentStatus.DISPUTED}:
+        payment = await change(tx, payment, status=PaymentStatus.DISPUTED)  # its beginning was never told
     if status != payment.status and status not in LEGAL_MOVES[payment.status]:
         status = payment.status
     if (status, refunded) == (payment.status, payment.refunded):
@@ -174,9 +205,11 @@ async def sum_up_refunds(tx: Connection, payment: Payment) -> Payment:
     return await change(tx, payment, status=status, refunded=refunded)
 
 
-def _status_with(payment: Payment, refunds: list[Refund], refunded: int) -> PaymentStatus:
-    if payment.status in {PaymentStatus.DISPUTED, PaymentStatus.DISPUTE_LOST}:
-        return payment.status
+def _status_with(payment: Payment, refunds: list[Refund], refunded: int, disputed: set[DisputeStatus]) -> PaymentStatus:
+    if DisputeStatus.LOST in disputed:
+        return PaymentStatus.DISPUTE_LOST
+    if DisputeStatus.OPEN in disputed:
+        return PaymentStatus.DISPUTED
     if any(refund.status in {RefundStatus.REQUESTED, RefundStatus.PENDING} for refund in refunds):
         return PaymentStatus.REFUND_PENDING
     effective = [refund for refund in refunds if refund.status != RefundStatus.CANCELED]

@@ -11,7 +11,7 @@ from payment_service.payments import recording
 from payment_service.payments.answers import Answers
 from payment_service.payments.recording import key_for, refund_metadata
 from payment_service.states import RefundStatus
-from payment_service.store import calls, payments
+from payment_service.store import calls, disputes, payments
 from payment_service.store.calls import REFUND, Call, Earlier
 from payment_service.store.payments import Payment, Refund
 from shared.crashpoints import external_call
@@ -74,10 +74,13 @@ class Refunding:
             refund = await payments.find_refund(tx, order.refund_id)
             if refund is None:
                 others = await payments.refunds_of(tx, [payment.id])
-                if recording.claimed(others) + order.amount > payment.captured:
+                claimed = recording.claimed(others) + order.amount
+                if claimed > payment.captured:
                     raise RefundExceedsPayment
+                if claimed + await disputes.held_of(tx, payment.id) > payment.captured:
+                    return self._answers.not_ok(Outcome.DECLINED, payment, "payment_disputed")
                 refund = await payments.insert_refund(tx, payment.id, order)
-                payment = await recording.sum_up_refunds(tx, payment)
+                payment = await recording.sum_up(tx, payment)
             elif (refund.payment_id, refund.amount) != (payment.id, order.amount):
                 raise IdempotencyKeyReused
             if answer := self._known(payment, refund):
@@ -134,7 +137,7 @@ class Refunding:
             refund = await payments.find_refund(tx, intended.refund.id)
             if result.outcome is Outcome.DECLINED and refund and refund.status is RefundStatus.REQUESTED:
                 await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=result.code[:100])
-                return await recording.sum_up_refunds(tx, payment)
+                return await recording.sum_up(tx, payment)
             return payment
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import func, select, text
 
-from payment_service.states import LEGAL_MOVES, REFUND_WITHOUT_EFFECT, Account
-from payment_service.store.tables import payments, refunds
+from payment_service.states import DISPUTE_HOLDS_MONEY, LEGAL_MOVES, REFUND_WITHOUT_EFFECT, Account
+from payment_service.store.tables import disputes, ledger_entries, payments, refunds
 from shared.append_only import unprotected
 from shared.database import Connection
 from shared.invariants import Invariant
@@ -168,6 +168,16 @@ async def export(connection: Connection, *, limit: int, after: UUID | None) -> S
         .where(refunds.c.payment_id == payments.c.id)
         .scalar_subquery()
     )  # fmt: skip
+    disputed = (
+        select(func.coalesce(func.sum(disputes.c.amount), 0))
+        .where(disputes.c.payment_id == payments.c.id, disputes.c.status.in_(sorted(DISPUTE_HOLDS_MONEY)))
+        .scalar_subquery()
+    )
+    balance = (
+        select(func.coalesce(func.sum(ledger_entries.c.amount), 0))
+        .where(ledger_entries.c.payment_id == payments.c.id, ledger_entries.c.account == Account.BALANCE)
+        .scalar_subquery()
+    )
     unchanged_s = func.extract("epoch", func.clock_timestamp() - payments.c.updated_at)
     query = (
         select(
@@ -184,6 +194,9 @@ async def export(connection: Connection, *, limit: int, after: UUID | None) -> S
             payments.c.updated_at,
             unchanged_s.label("unchanged_s"),
             given_back.label("refunds"),
+            disputed.label("disputed"),
+            balance.label("balance"),
+            payments.c.trouble,
         )
         .order_by(payments.c.id)
         .limit(limit)

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from payment_service.states import DisputeStatus
+from payment_service.states import DISPUTE_HOLDS_MONEY, DisputeStatus
 from payment_service.store.tables import disputes
 from shared.database import Connection
 
@@ -41,6 +41,11 @@ async def of_payments(connection: Connection, payment_ids: Sequence[UUID]) -> li
         select(*_COLUMNS).where(disputes.c.payment_id.in_(payment_ids)).order_by(disputes.c.created_at, disputes.c.id)
     )
     return [Dispute(**{**row, "status": DisputeStatus(row["status"])}) for row in found.mappings()]
+
+
+async def held_of(connection: Connection, payment_id: UUID) -> int:
+    """Return how much of a payment its disputes hold, for now or for good, in minor units."""
+    return sum(row.amount for row in await of_payment(connection, payment_id) if row.status in DISPUTE_HOLDS_MONEY)
 
 
 async def write(tx: Connection, dispute_id: UUID, **values: Any) -> None:

@@ -9,17 +9,18 @@ from types import MappingProxyType
 from typing import Any
 
 from payment_service.gateway.paced import PacedGateway
-from payment_service.gateway.results import IntentSeen, RefundSeen, Result
+from payment_service.gateway.results import DisputeSeen, IntentSeen, RefundSeen, Result, done
 from payment_service.store.webhook_events import Hint
 from shared.crashpoints import external_call
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What Stripe showed: the payment, and the refunds that the event was about."""
+    """What Stripe showed: the payment, and the refunds or the dispute that the event was about."""
 
     intent: IntentSeen
     refunds: tuple[RefundSeen, ...] = ()
+    dispute: DisputeSeen | None = None
 
 
 Handler = Callable[[PacedGateway, Hint, float], Awaitable[Result[Findings]]]
@@ -29,7 +30,7 @@ async def look_at_intent(provider: PacedGateway, hint: Hint, deadline: float) ->
     """Fetch the PaymentIntent as it is now."""
     async with external_call("fetch_hinted_intent"):
         seen = await provider.retrieve_intent(hint.intent_id, deadline=deadline)
-    return _found(seen, Findings(seen.value)) if seen.value else _failed(seen)
+    return done(Findings(seen.value)) if seen.value else _failed(seen)
 
 
 async def look_at_refund(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
@@ -39,7 +40,7 @@ async def look_at_refund(provider: PacedGateway, hint: Hint, deadline: float) ->
     if refund.value is None:
         return _failed(refund)
     found = await look_at_intent(provider, replace(hint, intent_id=refund.value.intent_id), deadline)
-    return _found(found, replace(found.value, refunds=(refund.value,))) if found.value else found
+    return done(replace(found.value, refunds=(refund.value,))) if found.value else found
 
 
 async def look_at_all_refunds(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
@@ -51,11 +52,17 @@ async def look_at_all_refunds(provider: PacedGateway, hint: Hint, deadline: floa
         refunds = await provider.list_refunds(hint.intent_id, deadline=deadline)
     if refunds.value is None:
         return _failed(refunds)
-    return _found(found, replace(found.value, refunds=tuple(reversed(refunds.value))))
+    return done(replace(found.value, refunds=tuple(reversed(refunds.value))))
 
 
-def _found(result: Result[IntentSeen] | Result[Findings], findings: Findings) -> Result[Findings]:
-    return Result(result.outcome, findings)
+async def look_at_dispute(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+    """Fetch a dispute, and the PaymentIntent whose money it is about."""
+    async with external_call("fetch_hinted_dispute"):
+        dispute = await provider.retrieve_dispute(hint.object_id, deadline=deadline)
+    if dispute.value is None:
+        return _failed(dispute)
+    found = await look_at_intent(provider, replace(hint, intent_id=dispute.value.intent_id), deadline)
+    return done(replace(found.value, dispute=dispute.value)) if found.value else found
 
 
 def _failed(result: Result[Any]) -> Result[Findings]:
@@ -75,6 +82,14 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "refund.created": look_at_refund,
         "refund.updated": look_at_refund,
         "refund.failed": look_at_refund,
+        "charge.dispute.created": look_at_dispute,
+        "charge.dispute.updated": look_at_dispute,
+        "charge.dispute.closed": look_at_dispute,
+        "charge.dispute.funds_withdrawn": look_at_dispute,
+        "charge.dispute.funds_reinstated": look_at_dispute,
     }
 )
-"""Every other type, disputes included so far, is stored and ignored with the reason `unhandled-type`."""
+"""Every other type is stored and ignored with the reason `unhandled-type`."""
+
+OWN_OBJECT = frozenset({look_at_refund, look_at_dispute})
+"""Handlers that fetch the very object an event names: events about two objects need two looks."""

@@ -18,7 +18,7 @@ from payment_service.settings import PaymentSettings
 from payment_service.states import EventStatus
 from payment_service.store import payments, webhook_events
 from payment_service.store.webhook_events import Claimed
-from payment_service.webhooks.handlers import HANDLERS, Findings, look_at_refund
+from payment_service.webhooks.handlers import HANDLERS, OWN_OBJECT, Findings
 from shared.database import Connection, Database
 from shared.payment_contract import Outcome
 from shared.problems import Weather
@@ -206,6 +206,8 @@ class Processing:
         payment = await recording.intent_seen(tx, payment, found.intent, question)
         for refund in found.refunds:
             payment = await recording.refund_seen(tx, payment, refund, question)
+        if found.dispute:
+            payment = await recording.dispute_seen(tx, payment, found.dispute, question)
         fewest_attempts = min(event.attempts for event in flight)
         if payment.trouble == recording.REFUND_MISMATCH and fewest_attempts < self._limits.max_attempts:
             raise _Postponed("refund-mismatch", "another refund may still be on its way")
@@ -256,7 +258,7 @@ class Processing:
         found: dict[tuple[object, ...], list[Claimed]] = {}
         for event in events:
             hint, handler = event.hint, HANDLERS.get(event.hint.type)
-            refund = hint.object_id if handler is look_at_refund else None
+            its_own = hint.object_id if handler in OWN_OBJECT else None
             alone = event.id if event.attempts > self._limits.max_attempts // 2 + 1 else None
-            found.setdefault((handler, hint.intent_id, refund, hint.livemode, alone), []).append(event)
+            found.setdefault((handler, hint.intent_id, its_own, hint.livemode, alone), []).append(event)
         return [tuple(flight) for flight in found.values()]

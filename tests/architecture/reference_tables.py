@@ -25,6 +25,7 @@ import reservation_service.flags
 import reservation_service.states
 import reservation_service.store.audit
 import shared.problems
+from deploy.cli import three_way
 from payment_service.metrics import Metrics as PaymentMetrics
 from payment_service.settings import PaymentSettings
 from reservation_service.clients.payments import PaymentsClient
@@ -216,6 +217,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "invariants.payment": lambda: invariants_table(
         (invariant.id, invariant.title) for invariant in payment_service.store.audit.INVARIANTS
     ),
+    "invariants.three-way": lambda: invariants_table((check_id, title) for check_id, title, _ in three_way.CHECKS),
     "crash-points": crash_points_table,
     "sql.hold": lambda: statement(slots.HOLD_SQL),
     "sql.expire": lambda: statement(slots.EXPIRE_SQL),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.chaos.guests import Booking
 from tests.doubles.stripe_sandbox import Stripe
-from tests.system import SERVICES, System
+from tests.system import System
 
 _LIVE = ("running", "waiting", "unwinding")
 _NO_MONEY = ("canceled", "requires_payment_method")
@@ -55,9 +55,8 @@ def reckon(system: System, stripe: Stripe, bookings: list[Booking], loud: list[s
         wanted += booking.should_be_confirmed
         confirmed += booking.should_be_confirmed and status == "confirmed"
         drift += _money_is_wrong(stripe, booking, status, rows.get(booking.hold_id))
-    for service in SERVICES:
-        report = system.admin(service, "GET", "/invariants")
-        drift += [f"{service} {check['id']}: {check['examples']}" for check in report["checks"] if check["violations"]]
+    audit = system.audit()
+    drift += [f"{check.service} {check.id}: {check.examples}" for check in audit.checks if check.violations]
     dead = system.admin("payment", "GET", "/webhook-events?status=dead&limit=100")["data"]
     needy = system.admin("reservation", "GET", "/sagas?status=needs_attention&limit=100")["data"]
     stuck = loud + [f"dead event {row['stripe_event_id']}: {row['reason']}" for row in dead]

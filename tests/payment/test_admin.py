@@ -166,6 +166,19 @@ def test_every_check_has_its_violation() -> None:
     assert PLANTED.keys() == {invariant.id for invariant in INVARIANTS}
 
 
+async def test_the_service_checks_itself(till: Till) -> None:
+    """I8: the background check shows one number per invariant on the scrape page, and when it was made."""
+    payment = await till.captured()
+    await till.run("check_invariants")
+    page = (await till.http.get("/metrics")).text
+    assert all(f'invariant_violations{{id="{invariant.id}"}} 0.0' in page for invariant in INVARIANTS)
+    await till.sql("UPDATE payments SET trouble = 'amount_mismatch' WHERE id = :id", id=payment.id)
+    await till.run("check_invariants")
+    page = (await till.http.get("/metrics")).text
+    assert 'invariant_violations{id="no-contradiction"} 1.0' in page
+    await till.sql("UPDATE payments SET trouble = NULL WHERE id = :id", id=payment.id)
+
+
 async def test_backlogs_are_counted(till: Till) -> None:
     """What waits and what is dead shows on the scrape page."""
     await till.created()

@@ -12,6 +12,11 @@ NOT_ON_ANY_PATH = {
     "ask_timeline.before": "a look at what has happened; it changes nothing",
     "ask_timeline.after": "as above",
     **{
+        f"{boundary}.{edge}": "tells a person, or learns from Stripe what is asked for again: tests/payment/test_disputes.py"
+        for boundary in ("export_from_stripe", "fetch_hinted_dispute")
+        for edge in ("before", "after")
+    },
+    **{
         f"operator_{verb}.{edge}": "a person's verb, one transaction: died at in tests/reservation/test_saga_verbs.py"
         for verb in ("retry", "unwind", "resolve")
         for edge in ("before_commit", "after_commit")
