@@ -56,6 +56,9 @@ class Metrics(ProcessMetrics):
         self.rate_limited = Counter(
             "reservation_rate_limited", "Which limit turns requests away?", ["policy"], registry=registry
         )
+        self._count_bookings(registry)
+
+    def _count_bookings(self, registry: CollectorRegistry) -> None:
         self.conversions = Counter(
             "reservation_conversions", "What do convert calls answer?", ["outcome"], registry=registry
         )

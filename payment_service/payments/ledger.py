@@ -71,7 +71,7 @@ class LedgerKeeping:
     async def post_missing(self) -> int:
         """Do one batch; returns how many payments there were."""
         async with self._database.transaction("post_missing") as tx:
-            behind = await payments.claim_unposted(tx, limit=POST_BATCH)
+            behind = await ledger.claim_unposted(tx, limit=POST_BATCH)
             for payment in behind:
                 await follow(tx, payment)
                 await payments.note(tx, payment.id, posted_version=payment.version)

@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.states import POSTINGS, Account, Posting
-from payment_service.store.payments import Payment
+from payment_service.store.payments import PAYMENT_COLUMNS, Payment, payment_of
 from payment_service.store.tables import ledger_entries as entries
+from payment_service.store.tables import payments
 from shared.database import Connection
 from shared.identifiers import derived_id
 
@@ -84,3 +85,15 @@ async def totals(connection: Connection) -> Sequence[dict[str, Any]]:
         .order_by(entries.c.currency, entries.c.account)
     )
     return [{**row, "amount": int(row["amount"])} for row in found.mappings()]
+
+
+async def claim_unposted(tx: Connection, *, limit: int) -> list[Payment]:
+    """Lock payments that were changed without their ledger."""
+    found = await tx.execute(
+        select(*PAYMENT_COLUMNS)
+        .where(payments.c.posted_version < payments.c.version)
+        .order_by(payments.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [payment_of(row) for row in found.mappings()]

@@ -66,19 +66,19 @@ class Refund:
     created_at: datetime
 
 
-_PAYMENT_COLUMNS = tuple(payments.c[field.name] for field in fields(Payment))
+PAYMENT_COLUMNS = tuple(payments.c[field.name] for field in fields(Payment))
 _REFUND_COLUMNS = tuple(refunds.c[field.name] for field in fields(Refund))
 
 
-_BY_ID = select(*_PAYMENT_COLUMNS).where(payments.c.id == bindparam("payment_id"))
+_BY_ID = select(*PAYMENT_COLUMNS).where(payments.c.id == bindparam("payment_id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update()
 _BY_INTENT_UNLESS_LOCKED = (
-    select(*_PAYMENT_COLUMNS).where(payments.c.intent_id == bindparam("intent_id")).with_for_update(skip_locked=True)
+    select(*PAYMENT_COLUMNS).where(payments.c.intent_id == bindparam("intent_id")).with_for_update(skip_locked=True)
 )
 
 
-def _payment(row: RowMapping) -> Payment:
-    values = {column.name: row[column.name] for column in _PAYMENT_COLUMNS}
+def payment_of(row: RowMapping) -> Payment:
+    values = {column.name: row[column.name] for column in PAYMENT_COLUMNS}
     return Payment(**{**values, "status": PaymentStatus(row["status"])})
 
 
@@ -122,7 +122,7 @@ async def lock(tx: Connection, payment_id: UUID) -> Payment | None:
     """Read a payment and keep everybody else from changing it until the transaction ends."""
     found = await tx.execute(_BY_ID_LOCKED, {"payment_id": payment_id})
     row = found.mappings().one_or_none()
-    return _payment(row) if row else None
+    return payment_of(row) if row else None
 
 
 async def lock_existing(tx: Connection, payment_id: UUID) -> Payment:
@@ -138,23 +138,23 @@ async def lock_by_intent(tx: Connection, intent_id: str, payment_id: UUID | None
     known = payments.c.intent_id == intent_id
     named = payments.c.id == payment_id
     found = await tx.execute(
-        select(*_PAYMENT_COLUMNS).where(or_(known, named) if payment_id else known).with_for_update()
+        select(*PAYMENT_COLUMNS).where(or_(known, named) if payment_id else known).with_for_update()
     )
     rows = found.mappings().all()
-    return _payment(rows[0]) if len(rows) == 1 else None
+    return payment_of(rows[0]) if len(rows) == 1 else None
 
 
 async def lock_known(tx: Connection, intent_id: str) -> Payment | None:
     """Lock the payment of an intent; None when no row knows it yet, or when somebody else has it in hand."""
     found = await tx.execute(_BY_INTENT_UNLESS_LOCKED, {"intent_id": intent_id})
     row = found.mappings().one_or_none()
-    return _payment(row) if row else None
+    return payment_of(row) if row else None
 
 
 async def read(connection: Connection, payment_id: UUID) -> Payment | None:
     found = await connection.execute(_BY_ID, {"payment_id": payment_id})
     row = found.mappings().one_or_none()
-    return _payment(row) if row else None
+    return payment_of(row) if row else None
 
 
 async def by_stripe_or_our_id(
@@ -162,9 +162,9 @@ async def by_stripe_or_our_id(
 ) -> list[Payment]:
     """Return the payments that these intents belong to, by either name."""
     found = await connection.execute(
-        select(*_PAYMENT_COLUMNS).where(or_(payments.c.intent_id.in_(intent_ids), payments.c.id.in_(payment_ids)))
+        select(*PAYMENT_COLUMNS).where(or_(payments.c.intent_id.in_(intent_ids), payments.c.id.in_(payment_ids)))
     )
-    return [_payment(row) for row in found.mappings()]
+    return [payment_of(row) for row in found.mappings()]
 
 
 async def known_intents(connection: Connection, intent_ids: Sequence[str]) -> set[str]:
@@ -177,12 +177,12 @@ async def page(
     connection: Connection, *, limit: int, after: UUID | None, status: PaymentStatus | None = None
 ) -> list[Payment]:
     """Return payments in order of id; ask for one more than wanted to learn whether there are more."""
-    query = select(*_PAYMENT_COLUMNS).order_by(payments.c.id).limit(limit)
+    query = select(*PAYMENT_COLUMNS).order_by(payments.c.id).limit(limit)
     if after:
         query = query.where(payments.c.id > after)
     if status:
         query = query.where(payments.c.status == status)
-    return [_payment(row) for row in (await connection.execute(query)).mappings()]
+    return [payment_of(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def next_question(connection: Connection) -> int:
@@ -225,21 +225,9 @@ async def claim_unsettled(tx: Connection, *, limit: int, interval_s: float) -> l
         update(payments)
         .where(payments.c.id.in_(select(due.c.id)))
         .values(refreshed_at=now)
-        .returning(*_PAYMENT_COLUMNS, question_numbers.next_value().label("asked"))
+        .returning(*PAYMENT_COLUMNS, question_numbers.next_value().label("asked"))
     )
-    return [(_payment(row), row["asked"]) for row in claimed.mappings()]
-
-
-async def claim_unposted(tx: Connection, *, limit: int) -> list[Payment]:
-    """Lock payments that were changed without their ledger."""
-    found = await tx.execute(
-        select(*_PAYMENT_COLUMNS)
-        .where(payments.c.posted_version < payments.c.version)
-        .order_by(payments.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [_payment(row) for row in found.mappings()]
+    return [(payment_of(row), row["asked"]) for row in claimed.mappings()]
 
 
 async def change(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
@@ -262,9 +250,9 @@ async def wish_cancelled(tx: Connection, payment_id: UUID) -> Payment:
 
 async def _write(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
     written = await tx.execute(
-        update(payments).where(payments.c.id == payment_id).values(**values).returning(*_PAYMENT_COLUMNS)
+        update(payments).where(payments.c.id == payment_id).values(**values).returning(*PAYMENT_COLUMNS)
     )
-    return _payment(written.mappings().one())
+    return payment_of(written.mappings().one())
 
 
 async def refunds_of(connection: Connection, payment_ids: Sequence[UUID]) -> list[Refund]:

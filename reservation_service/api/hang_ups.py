@@ -1,21 +1,26 @@
 """Notices that a caller has hung up: the server itself goes on with a request whose client is gone."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from starlette.requests import Request
 from starlette.types import Receive
 
 
-@asynccontextmanager
-async def listening_for_hang_up(request: Request) -> AsyncIterator["asyncio.Future[None]"]:
-    """Give a future that is done once the caller has hung up. The body was read before; nothing else is read here."""
-    listening = asyncio.create_task(_gone(request.receive))
-    try:
-        yield listening
-    finally:
-        listening.cancel()
+class ListeningForHangUp:
+    """Gives a future that is done once the caller has hung up. The body was read before; nothing else is read here."""
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+
+    async def __aenter__(self) -> "asyncio.Future[None]":
+        self._listening = asyncio.create_task(_gone(self._receive))
+        return self._listening
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._listening.cancel()
 
 
 async def _gone(receive: Receive) -> None:

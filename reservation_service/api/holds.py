@@ -13,7 +13,7 @@ from reservation_service.api.answers import (
     time_left,
 )
 from reservation_service.api.dependencies import TheParts
-from reservation_service.api.hang_ups import listening_for_hang_up
+from reservation_service.api.hang_ups import ListeningForHangUp
 from reservation_service.api.schemas import ConvertBody, CreateHoldBody, ExtendHoldBody, HoldView, ReservationView
 from reservation_service.booking.holds import HoldAnswer, HoldRequest
 from reservation_service.booking.reservations import EXTERNAL_SCOPE, ConvertRequest
@@ -96,7 +96,7 @@ async def create_hold(
         metadata=body.metadata,
     )
     try:
-        async with listening_for_hang_up(request) as hung_up:
+        async with ListeningForHangUp(request) as hung_up:
             answer = await parts.holds.create(parts.flags.snapshot(caller.subject), caller, wanted, hung_up=hung_up)
     except Problem as refusal:
         parts.metrics.holds.labels(refusal.code.lower()).inc()
