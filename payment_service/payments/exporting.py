@@ -7,7 +7,7 @@ from payment_service.errors import CursorUnknown, ProviderAway
 from payment_service.gateway.guarded import GuardedGateway
 from payment_service.gateway.results import Page
 from payment_service.states import Book
-from payment_service.store import payments, reconciliation
+from payment_service.store import reconciliation
 from shared.crashpoints import external_call
 from shared.database import Database
 from shared.payment_contract import Outcome
@@ -33,7 +33,5 @@ class Exporting:
         if book is Book.INTENTS:
             return result.value
         async with self._database.reading() as connection:
-            named = [item.intent_id for item in result.value.items]
-            ours = await payments.known_intents(connection, named)
-            ours |= await reconciliation.settled_orphans(connection, named)  # an orphan's money matters too
+            ours = await reconciliation.ours_among(connection, [item.intent_id for item in result.value.items])
         return replace(result.value, items=tuple(item for item in result.value.items if item.intent_id in ours))

@@ -167,12 +167,6 @@ async def by_stripe_or_our_id(
     return [payment_of(row) for row in found.mappings()]
 
 
-async def known_intents(connection: Connection, intent_ids: Sequence[str]) -> set[str]:
-    """Return those of these intents that a payment has."""
-    found = await connection.execute(select(payments.c.intent_id).where(payments.c.intent_id.in_(intent_ids)))
-    return set(found.scalars())
-
-
 async def page(
     connection: Connection, *, limit: int, after: UUID | None, status: PaymentStatus | None = None
 ) -> list[Payment]:

@@ -10,6 +10,7 @@ from sqlalchemy import func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.states import FindingKind, Pass
+from payment_service.store.tables import payments
 from payment_service.store.tables import reconciliation_findings as findings
 from payment_service.store.tables import reconciliation_passes as passes
 from shared import due_rows
@@ -117,6 +118,12 @@ async def settled_orphans(connection: Connection, stripe_ids: Sequence[str]) -> 
         select(findings.c.stripe_id).where(findings.c.stripe_id.in_(stripe_ids), findings.c.kind != FindingKind.ADOPTED)
     )
     return set(found.scalars())
+
+
+async def ours_among(connection: Connection, intent_ids: Sequence[str]) -> set[str]:
+    """Return those of these intents that a payment has, or that were dealt with as orphans: their money matters too."""
+    found = await connection.execute(select(payments.c.intent_id).where(payments.c.intent_id.in_(intent_ids)))
+    return set(found.scalars()) | await settled_orphans(connection, intent_ids)
 
 
 async def state(connection: Connection) -> list[dict[str, Any]]:

@@ -64,6 +64,7 @@ async def test_a_flag_is_turned(till: Till) -> None:
         "payment_retries": False,
         "circuit_breaker": True,
         "reconciliation": True,
+        "settle_at_the_door": False,
         "signed_internal_calls": True,
     }
     refused(await till.admin("PUT", "/flags/payment_retries", roles=["viewer"], json=body), 403, "FORBIDDEN")

@@ -36,7 +36,7 @@ PLANTED: dict[str, tuple[str, ...]] = {
         _COUNTED_ANEW,
     ),
     "I4 two live sagas": (
-        "DROP INDEX sagas_one_live",
+        "DROP INDEX sagas_one_live_per_payment",
         """INSERT INTO sagas (id, reservation_id, status, generation, flags, due_at)
            SELECT gen_random_uuid(), id, 'running', 1, '{}', now() FROM reservations WHERE id = :pending""",
     ),
