@@ -96,7 +96,9 @@ async def unwind(town: Town, case: Case) -> None:
 async def pay_late(town: Town, case: Case) -> None:
     """Stripe cancels nothing until the seats have gone back, and then the guest pays: the booking is made good.
 
-    The secret comes from the database, because a booking that has failed shows it to nobody.
+    The secret comes from the database, because a booking that has failed shows it to nobody. Stripe refuses to the end:
+    a worker that was overtaken must not cancel what the booking was made good with. Told again, the same key may have
+    renewed the hold, and what was paid for the older one goes back.
     """
     guest, hold_id = await _hold(town, case)
     await town.insist(lambda: guest.convert(hold_id), _decided)
@@ -116,8 +118,8 @@ async def pay_late(town: Town, case: Case) -> None:
     )
     answer = await town.pay(told["secret"], GOOD_CARD)
     assert answer.status_code in {200, 400}, answer.text
-    await town.forgive_stripe()
     await town.insist(lambda: guest.see(hold_id), _has(status="confirmed", notices=["rebooked"]))
+    await town.forgive_stripe()
 
 
 async def _nobody_speaks_of(town: Town, booking_id: str) -> None:
