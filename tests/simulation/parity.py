@@ -18,7 +18,7 @@ from payment_service.store import breakers, calls, outbox, payments, reconciliat
 from payment_service.store import idempotency as answers
 from payment_service.store.idempotency import Keyed
 from payment_service.store.webhook_events import Hint
-from reservation_service.states import LEGAL_MOVES, BookingStatus, CancellationStatus, SagaStatus
+from reservation_service.states import LEGAL_MOVES, BookingStatus, CancellationStatus, Notice, SagaStatus
 from reservation_service.store import catalogue, reservations, saga_log, slot_cancellations, slots
 from shared.payment_contract import CancelPayment, CreatePayment, Outcome, PaymentStatus, RefundPayment
 from tests.simulation import chance
@@ -174,6 +174,14 @@ async def _change(play: Play, tx: Any) -> Any:
     await reservations.change(tx, play.one(play.bookings), **values)
 
 
+async def _rivals(play: Play, tx: Any) -> Any:
+    row = await reservations.lock_booking(tx, play.one(play.bookings))
+    if row is None:
+        return None
+    await reservations.tell_guest(tx, row["id"], play.either(*Notice))
+    return await reservations.rivals(tx, row), await reservations.booking(tx, row["id"])
+
+
 async def _start_saga(play: Play, tx: Any) -> Any:
     saga_id = play._id()
     row = await saga_log.create(
@@ -225,6 +233,7 @@ _RESERVATION: dict[str, Callable[[Play, Any], Awaitable[Any]]] = {
     "move": _move,
     "move on": _move,
     "change": _change,
+    "rivals": _rivals,
     "start saga": _start_saga,
     "note line": _note_line,
     "rest saga": _rest_saga,

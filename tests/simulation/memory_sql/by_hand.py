@@ -29,7 +29,7 @@ def run(store: Any, sql: str, parameters: Parameters) -> Result:
 
 @cache
 def _handlers() -> dict[str, Handler]:
-    from reservation_service.store import catalogue, slot_cancellations, slots
+    from reservation_service.store import catalogue, reservations, slot_cancellations, slots
 
     found: dict[Any, Handler] = {
         slots._TAKE: _take,
@@ -42,6 +42,7 @@ def _handlers() -> dict[str, Handler]:
         slots._FREE: _free,
         slots._WAIT_AT_MOST: lambda _store, _given: Result([], []),
         catalogue._OFFER: _offer,
+        reservations._RIVALS: _rivals,
         slot_cancellations._RELEASE: _release,
         slot_cancellations._WAKE: _wake,
         slot_cancellations._ASK: _ask,
@@ -180,6 +181,20 @@ def _offer(store: Any, given: Parameters) -> Result:
     terms = {name: sold[name] for name in ("currency", "max_party", "hold_ttl_seconds", "capture_method")}
     head = {"time_slot_id": slot["id"], "status": slot["status"], "capacity": slot["capacity"]}
     return Result.of_dicts([{**head, "experience_id": sold["id"], **terms, "tickets": tickets}])
+
+
+def _rivals(store: Any, given: Parameters) -> Result:
+    """What stands in the way of a booking that would have its seats again: a newer one for it, or another of its caller."""
+    now = store.now()
+    others = [row for row in store.all(_tables().reservations) if row["id"] != given["id"]]
+    another = any(
+        (row["caller"], row["time_slot_id"]) == (given["caller"], given["time_slot_id"])
+        and row["seats_pinned"]
+        and (row["status"] != "held" or row["expires_at"] > now)
+        for row in others
+    )
+    superseded = any(row["supersedes"] == given["id"] for row in others)
+    return Result.of_dicts([{"superseded": superseded, "another": another}])
 
 
 def _bookings_of(store: Any, slot_id: Any, *statuses: str) -> list[dict[str, Any]]:

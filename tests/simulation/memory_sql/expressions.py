@@ -23,6 +23,11 @@ class Env:
         self.group = group
 
 
+def _contains(document: Any, members: Any) -> bool:
+    """Tell whether a JSON list has all of these members."""
+    return all(member in document for member in members)
+
+
 class Expr:
     """Anything that has a value for a row. Operators build larger ones, as SQLAlchemy's do."""
 
@@ -107,6 +112,12 @@ class Expr:
 
     def between(self, low: Any, high: Any) -> "Expr":
         return And(self >= low, self <= high)
+
+    def contains(self, members: Any) -> "Expr":
+        return Binary(_contains, self, lit(members))
+
+    def concat(self, other: Any) -> "Expr":
+        return Binary(operator.add, self, lit(other))
 
     def label(self, name: str) -> "Expr":
         return Label(self, name)
