@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -23,29 +22,20 @@ import payment_service.flags
 import reservation_service.flags
 from payment_service.states import RefundStatus
 from payment_service.store import tables as payment_tables
-from reservation_service.booking.time_slots import change_time_slot
-from reservation_service.saga.desk import Word
-from reservation_service.states import LIVE_SAGA
 from reservation_service.store import tables as reservation_tables
-from shared.operator_actions import Act
 from shared.problems import Problem, Weather
 from tests.simulation import chance
 from tests.simulation.clock import VirtualClock
+from tests.simulation.disturbance import Disturbance
+from tests.simulation.doors import serve_payment, serve_reservation
 from tests.simulation.guests import Guest
 from tests.simulation.invariants import Move, Watch
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.memory_sql.database import Change, DBAPIError, Store
+from tests.simulation.pair import PAYMENT, RESERVATION, FixedFlags, Ground, start
 from tests.simulation.plan import LINKS, Plan
 from tests.simulation.processes import Died, Points, Process, task_factory
-from tests.simulation.services import (
-    PAYMENT,
-    RESERVATION,
-    FixedFlags,
-    Ground,
-    serve_payment,
-    serve_reservation,
-    start,
-)
+from tests.simulation.quiet import busy, journals
 from tests.simulation.stripe_double import Account, Event, Intent, signature
 from tests.simulation.wire import Cut, NotConnected, Wire, WiredGateway, served_by
 
@@ -186,7 +176,7 @@ class World:
             for number, story in enumerate(self._plan.stories)
         ]
         lives = [self._loop.create_task(guest.live(), context=self._nobody.copy()) for guest in guests]
-        disturbing = self._loop.create_task(self._disturb(slot_id), context=self._nobody.copy())
+        disturbing = self._loop.create_task(Disturbance(self).go_on(slot_id), context=self._nobody.copy())
         await asyncio.sleep(self._plan.chaos_s)
         disturbing.cancel()
         self._heal()
@@ -232,50 +222,15 @@ class World:
 
     async def _become_quiet(self) -> None:
         end_s = self._loop.time() + _QUIET_WITHIN_S
-        while busy := self._busy():
+        while rest := busy(self):
             if self._loop.time() > end_s:
-                self._wrong(f"I17: never quiet: {busy}")
+                self._wrong(f"I17: never quiet: {rest}")
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    def _busy(self) -> str:
-        """Return what is still going on."""
-        bookings, payments = self._stores["reservation"], self._stores["payment"]
-        if any(row["status"] in self._watch.unfinished for row in bookings.all(reservation_tables.reservations)):
-            return "bookings"
-        if any(row["due_at"] is not None for row in bookings.all(reservation_tables.sagas)):
-            return "sagas"
-        if any(row["due_at"] is not None for row in bookings.all(reservation_tables.slot_cancellations)):
-            cancellations = bookings.all(reservation_tables.slot_cancellations)
-            if any(row["status"] == "running" for row in cancellations):
-                return "cancelled departures"
-        if any(row["due_at"] is not None for row in payments.all(payment_tables.webhook_events)):
-            return "events"
-        if any(row["due_at"] is not None for row in payments.all(payment_tables.outbox)):
-            return "news"
-        in_flight = {link: wire.in_flight for link, wire in self._wires.items() if wire.in_flight}
-        if self._undelivered or self._restarting or in_flight:
-            return f"undelivered={self._undelivered} restarting={self._restarting} in flight={in_flight}"
-        if any(refund.status is RefundStatus.PENDING for refund in self._stripe.refunds.values()):
-            return "refunds"
-        return "Stripe's news" if any(True for _ in self._watch._stripe_and_payments()) else ""
-
     def journals(self) -> list[str]:
         """Tell what each saga has done, and how its booking stands."""
-        store = self._stores["reservation"]
-        lines = []
-        for saga in store.all(reservation_tables.sagas):
-            booking = store.rows(reservation_tables.reservations)[saga["reservation_id"]]
-            status = (booking["payment"] or {}).get("status")
-            lines.append(
-                f"saga {saga['status']} because={saga['unwinding_because']} {booking['status']} payment={status}"
-            )
-            lines += [
-                f"    {line['direction']:4} {line['step']} {line['event']} {line['detail'] or ''}"
-                for line in store.all(reservation_tables.saga_log)
-                if line["saga_id"] == saga["id"]
-            ]
-        return lines
+        return journals(self._stores["reservation"])
 
     # processes
 
@@ -311,66 +266,6 @@ class World:
         self._restarting -= 1
         self._note(f"{service} starts")
         self._start(service)
-
-    async def _disturb(self, slot_id: UUID) -> None:
-        """Kill and freeze processes at any moment, and let people do what people do."""
-        acts = (self._kill, self._freeze, self._freeze, self._operate, self._cancel_by_hand, self._cancel_departure)
-        while True:
-            await asyncio.sleep(self._random.expovariate(1 / self._plan.disturbance_every_s))
-            await self._random.choice(acts)(slot_id)
-
-    def _some_process(self) -> Process | None:
-        alive = [process for name in _SERVICES for process in self._processes[name]]
-        return self._random.choice(alive) if alive else None
-
-    async def _kill(self, _slot_id: UUID) -> None:
-        process = self._some_process()
-        if process and self.seen.crashes < self._plan.crashes_max:
-            self._dies(process, "no particular point")
-            process.kill()
-
-    async def _freeze(self, _slot_id: UUID) -> None:
-        process = self._some_process()
-        if process:
-            for_s = self._random.uniform(1, 120)
-            self._note(f"{process.name} freezes for {for_s:.1f} s")
-            process.freeze(for_s)
-
-    async def _operate(self, _slot_id: UUID) -> None:
-        """Let an operator help a saga that may need none."""
-        sagas = self._stores["reservation"].all(reservation_tables.sagas)
-        if not sagas:
-            return
-        saga = self._random.choice(sagas)
-        verb = "retry" if saga["status"] not in LIVE_SAGA else self._random.choice(("retry", "unwind"))
-        self._note(f"an operator: {verb}")
-        await self._quietly(lambda work: getattr(work.saga_desk, verb)(saga["id"], Word("ops", "a reason")))
-
-    async def _cancel_by_hand(self, _slot_id: UUID) -> None:
-        """Let somebody cancel a payment in Stripe's dashboard."""
-        intents = list(self._stripe.intents.values())
-        if intents and self._random.random() < 0.5:
-            self._note("a payment is cancelled by hand")
-            self._stripe.cancel(self._random.choice(intents).id)
-
-    async def _cancel_departure(self, slot_id: UUID) -> None:
-        if self._random.random() < 0.2:
-            self._note("the departure is cancelled")
-            await self._quietly(
-                lambda work: change_time_slot(
-                    work.ground.database,
-                    slot_id,
-                    capacity=None,
-                    status="cancelled",
-                    act=Act("ops", "updateTimeSlot", "storm"),
-                )
-            )
-
-    async def _quietly(self, act: Callable[[Any], Awaitable[Any]]) -> None:
-        try:
-            await self._call(act)
-        except (Problem, Weather, Cut, NotConnected):
-            return
 
     # calls
 
@@ -498,6 +393,3 @@ class World:
 
 def _add(store: Store, table: Any, **values: Any) -> None:
     store.add(table, store.new_row(table, values))
-
-
-__all__ = ["Seen", "SimpleNamespace", "World"]

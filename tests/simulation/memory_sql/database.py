@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from tests.simulation.memory_sql import by_hand
-from tests.simulation.memory_sql.expressions import Env, Expr, Text
+from tests.simulation.memory_sql.expressions import Env, Expr
+from tests.simulation.memory_sql.functions import Text
 from tests.simulation.memory_sql.result import Result
 from tests.simulation.memory_sql.schema import Row, Table, UniqueConstraint, holds
 

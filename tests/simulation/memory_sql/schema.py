@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from tests.simulation.memory_sql.expressions import Column, Expr, Literal, Text
+from tests.simulation.memory_sql.expressions import Column, Expr, Literal
+from tests.simulation.memory_sql.functions import Text
 
 Row = dict[str, Any]
 

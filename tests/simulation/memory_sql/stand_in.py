@@ -8,7 +8,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from tests.simulation.memory_sql import expressions, schema, statements
+from tests.simulation.memory_sql import expressions, functions, schema, selecting, writing
 from tests.simulation.memory_sql.database import Connection, DBAPIError, Engine, IntegrityError
 
 
@@ -71,12 +71,12 @@ _WORDS: dict[str, Any] = {
     "ForeignKey": schema.named("ForeignKey"),
     "Identity": schema.named("Identity"),
     **{name: schema.named(name) for name in _TYPES},
-    "select": statements.Select,
-    "insert": statements.Insert,
-    "update": statements.Update,
-    "delete": statements.Delete,
-    "func": expressions.func,
-    "text": expressions.Text,
+    "select": selecting.Select,
+    "insert": writing.Insert,
+    "update": writing.Update,
+    "delete": writing.Delete,
+    "func": functions.func,
+    "text": functions.Text,
     "literal": expressions.Literal,
     "bindparam": expressions.Bind,
     "null": lambda: expressions.Literal(None),
@@ -85,10 +85,10 @@ _WORDS: dict[str, Any] = {
     "and_": expressions.And,
     "or_": expressions.Or,
     "not_": expressions.Not,
-    "case": expressions.Case,
-    "cast": expressions.Cast,
-    "tuple_": expressions.Tuple,
-    "extract": expressions.Extract,
+    "case": functions.Case,
+    "cast": functions.Cast,
+    "tuple_": functions.Tuple,
+    "extract": functions.Extract,
     "exists": lambda query: query.exists(),
     "aggregate_order_by": lambda inner, *_order: expressions.lit(inner),
     "event": SimpleNamespace(
