@@ -88,7 +88,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "skip-the-fence",
         "a worker writes although its lease is over and somebody else has taken over",
-        (Edit("shared/due_rows.py", "table.c.id == row_id, table.c.lease_epoch == epoch", "table.c.id == row_id", 2),),
+        (Edit("shared/due_rows.py", 'lease_epoch == bindparam("epoch")', 'lease_epoch >= bindparam("epoch")'),),
         (_UNKNOWN_OUTCOMES,),
     ),
     Bug(
@@ -137,8 +137,8 @@ BUGS: tuple[Bug, ...] = (
         (
             Edit(
                 "reservation_service/store/reservations.py",
-                "and_(reservations.c.id == booking_id, reservations.c.caller == caller)",
-                "reservations.c.id == booking_id",
+                "return bookings if caller is None else bookings.where(reservations.c.caller == caller)",
+                "return bookings",
             ),
         ),
         (_STRANGERS,),
