@@ -182,6 +182,7 @@ def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
         holds=work.holds,
         watch=work.watch,
         engine=work.engine,
+        calling_off=work.calling_off,
         saga_desk=work.saga_desk,
         timelines=work.timelines,
         tokens=tokens,

@@ -15,6 +15,7 @@ from reservation_service.clients.payments import PaymentsClient
 from reservation_service.clients.slot_lock import SlotLocks
 from reservation_service.flags import DISTRIBUTED_LOCK
 from reservation_service.metrics import Metrics
+from reservation_service.saga.calling_off import CallingOff
 from reservation_service.saga.definition import Saga
 from reservation_service.saga.desk import SagaDesk
 from reservation_service.saga.engine import Engine
@@ -79,7 +80,7 @@ class Behaviours:
 
     @cached_property
     def slot_cancellations(self) -> SlotCancellations:
-        return SlotCancellations(self.ground.database, self.ground.settings)
+        return SlotCancellations(self.ground.database, self.ground.settings, self.ground.metrics)
 
     # callers
 
@@ -98,6 +99,10 @@ class Behaviours:
     def engine(self) -> Engine:
         ground = self.ground
         return Engine(ground.database, self.saga, ground.settings, ground.metrics, ground.clock)
+
+    @cached_property
+    def calling_off(self) -> CallingOff:
+        return CallingOff(self.ground.database, self.engine, self.ground.metrics)
 
     @cached_property
     def saga_desk(self) -> SagaDesk:

@@ -5,7 +5,9 @@ Problem
 ├── DiscountNotFound                                                                         404
 ├── TicketTypeNotFound, CancellationNotFound, ApiKeyNotFound                                 404
 ├── SlotUnavailable, SlotClosed, InvalidHoldStatus, InvalidSagaStatus, ...                   409
+├── InvalidReservationStatus, OutsideCancellationWindow                                      409
 ├── HoldExpired                                                                              410
+├── VersionConflict                                                                          412
 ├── PartySizeInvalid, AmountTooSmall, DiscountInvalid, InvalidDateRange                      422
 ├── RateLimited                                                                              429
 └── SlotBusy                                                                                 503
@@ -114,6 +116,18 @@ class InvalidSagaStatus(Problem):
         "INVALID_SAGA_STATUS",
         "As this saga stands, that cannot be done; `operator_can` says what can",
     )
+
+
+class InvalidReservationStatus(Problem):
+    status, code, title = 409, "INVALID_RESERVATION_STATUS", "A reservation in this status cannot do that"
+
+
+class OutsideCancellationWindow(Problem):
+    status, code, title = 409, "OUTSIDE_CANCELLATION_WINDOW", "By its terms this booking cannot be cancelled (any more)"
+
+
+class VersionConflict(Problem):
+    status, code, title = 412, "VERSION_CONFLICT", "The reservation has changed; GET it again, or ask for a new quote"
 
 
 class HoldExtensionLimit(Problem):

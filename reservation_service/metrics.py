@@ -65,6 +65,14 @@ class Metrics(ProcessMetrics):
         self.bookings = Counter(
             "reservation_bookings", "Which statuses do bookings reach?", ["status"], registry=registry
         )
+        self.cancellations = Counter(
+            "reservation_cancellations", "Who has bookings cancelled: guests, or operators?", ["by"], registry=registry
+        )
+        self.refunds_outstanding = Gauge(
+            "reservation_refunds_outstanding",
+            "How many ended bookings still wait for money to come back? Every process counts all of them.",
+            registry=registry,
+        )
         self.saga_steps = Histogram(
             "reservation_saga_step_duration_seconds",
             "How long do the saga's outside steps take, and how do they end?",
@@ -88,7 +96,6 @@ class Metrics(ProcessMetrics):
             ["notice"],
             registry=registry,
         )
-        self._declare_streams(registry)
 
     def _declare_streams(self, registry: CollectorRegistry) -> None:
         self.stream_listeners = Gauge(

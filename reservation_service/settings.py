@@ -63,6 +63,9 @@ class ReservationSettings(SharedSettings):
         "message come; sooner would mostly ask about guests who are still typing",
     )
     payment_ask_max_s: float = Field(60.0, gt=0, description="the longest wait between two such questions")
+    refund_look_max_seconds: float = Field(
+        3600.0, gt=0, description="the same when the seats are back and only money is left, or is on its way back"
+    )
 
     admission_queue_max: int = Field(
         4000, ge=0, description="callers who may wait to be admitted in one process; the next one is told 503"

@@ -104,6 +104,13 @@ class BegunBy(StrEnum):
     LATE_MONEY = "late_money"
 
 
+class CancelledBy(StrEnum):
+    """Who asked for the end of a booking; only an operator may waive its terms."""
+
+    GUEST = "guest"
+    OPERATOR = "operator"
+
+
 class SlotStatus(StrEnum):
     """Whether a time slot sells."""
 
@@ -113,7 +120,7 @@ class SlotStatus(StrEnum):
 
 
 class CancellationStatus(StrEnum):
-    """How far the cancellation of a slot has come; `awaiting_refund`: only paid bookings are left."""
+    """How far the cancellation of a slot has come; `awaiting_refund`: only money, or cases for a person, are left."""
 
     RUNNING = "running"
     AWAITING_REFUND = "awaiting_refund"
@@ -140,7 +147,8 @@ LEGAL_SAGA_MOVES: dict[SagaStatus, frozenset[SagaStatus]] = {
     SagaStatus.WAITING: frozenset({SagaStatus.RUNNING, SagaStatus.UNWINDING}),
     SagaStatus.UNWINDING: frozenset({SagaStatus.COMPENSATED, SagaStatus.RUNNING, SagaStatus.NEEDS_ATTENTION}),
     SagaStatus.COMPLETED: frozenset({SagaStatus.UNWINDING}),
-    SagaStatus.COMPENSATED: frozenset(),
+    # Money that turns out not to be back, or that comes after all, opens a saga again.
+    SagaStatus.COMPENSATED: frozenset({SagaStatus.UNWINDING, SagaStatus.NEEDS_ATTENTION}),
     SagaStatus.NEEDS_ATTENTION: frozenset(
         {SagaStatus.RUNNING, SagaStatus.UNWINDING, SagaStatus.COMPLETED, SagaStatus.COMPENSATED}
     ),

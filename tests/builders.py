@@ -70,6 +70,14 @@ class Guest:
     def see(self, reservation_id: str) -> httpx.Response:
         return self.ask("GET", f"/v1/reservations/{reservation_id}")
 
+    def quote(self, reservation_id: str) -> httpx.Response:
+        return self.ask("GET", f"/v1/reservations/{reservation_id}/cancellation-quote")
+
+    def cancel(self, reservation_id: str, *, key: str = "cancel", if_match: str | None = None) -> httpx.Response:
+        headers = {} if if_match is None else {"If-Match": if_match}
+        path = f"/v1/reservations/{reservation_id}/cancel"
+        return self.ask("POST", path, key=f"{key}-{reservation_id}", headers=headers)
+
     def wait_for(self, reservation_id: str, status: str, *, within_s: float = 10.0) -> Any:
         """Return the reservation once it has this status; fails with what was last seen."""
         answer = eventually(

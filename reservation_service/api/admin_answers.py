@@ -5,8 +5,14 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from reservation_service.api import admin_schemas
-from reservation_service.api.answers import experience_view, hold_view, payment_fields, ticket_fields
+from reservation_service.api import admin_schemas, saga_schemas
+from reservation_service.api.answers import (
+    cancellation_fields,
+    experience_view,
+    hold_view,
+    payment_fields,
+    ticket_fields,
+)
 from reservation_service.booking.availability import selling_status
 from reservation_service.booking.pricing import money
 from reservation_service.booking.reservations import payment_status
@@ -57,6 +63,7 @@ def admin_reservation_view(booking: Booking) -> admin_schemas.AdminReservationVi
         | {
             "payment": payment_fields(booking, with_secret=False),
             "expires_at": booking["pay_until"] if pending else None,
+            "cancellation": cancellation_fields(booking),
         }
     )
 
@@ -67,8 +74,8 @@ _OF_STEP = ("step", "direction", "event", "at", "detail", "epoch")
 _OF_BOOKING = ("reference", "status", "seats", "seats_pinned", "pay_until", "failure_reason")
 
 
-def saga_view(row: SagaRow, lines: Sequence[Row]) -> admin_schemas.SagaView:
-    return admin_schemas.SagaView.model_validate(_saga(row, lines))
+def saga_view(row: SagaRow, lines: Sequence[Row]) -> saga_schemas.SagaView:
+    return saga_schemas.SagaView.model_validate(_saga(row, lines))
 
 
 def _saga(row: SagaRow, lines: Sequence[Row]) -> dict[str, Any]:
@@ -77,11 +84,11 @@ def _saga(row: SagaRow, lines: Sequence[Row]) -> dict[str, Any]:
     return {**shown, "steps": steps, "operator_can": [str(verb) for verb in possible(row)]}
 
 
-def explained_saga_view(told: Explanation) -> admin_schemas.ExplainedSagaView:
+def explained_saga_view(told: Explanation) -> saga_schemas.ExplainedSagaView:
     booking = {name: told.booking[name] for name in _OF_BOOKING}
     booking |= {
         "total": money(told.booking["total_minor"], told.booking["currency"]),
         "payment_status": payment_status(told.booking),
     }
     explained = {"now": told.saga["now"], "waits_for": told.waits_for, "booking": booking}
-    return admin_schemas.ExplainedSagaView.model_validate(_saga(told.saga, told.lines) | explained)
+    return saga_schemas.ExplainedSagaView.model_validate(_saga(told.saga, told.lines) | explained)

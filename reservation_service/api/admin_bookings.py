@@ -1,4 +1,4 @@
-"""Every customer's holds and reservations, for operators: found by slot, status or e-mail, and a hold released."""
+"""Every customer's holds and reservations, for operators: found by slot, status or e-mail, released and cancelled."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -9,8 +9,15 @@ from reservation_service.api import admin_schemas
 from reservation_service.api.admin_answers import admin_hold_view, admin_reservation_view
 from reservation_service.api.answers import json_answer
 from reservation_service.api.dependencies import TheParts
-from reservation_service.errors import HoldNotFound, InvalidHoldStatus, ReservationNotFound
-from reservation_service.states import CONVERTED, BookingStatus
+from reservation_service.booking.cancelling import CancelRequest
+from reservation_service.errors import (
+    HoldNotFound,
+    InvalidHoldStatus,
+    InvalidReservationStatus,
+    OutsideCancellationWindow,
+    ReservationNotFound,
+)
+from reservation_service.states import CONVERTED, BookingStatus, CancelledBy
 from reservation_service.store import reservations
 from shared.bodies import Id, ShortText, parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
@@ -134,3 +141,36 @@ async def get_reservation(parts: TheParts, _by: TheViewer, reservation_id: str) 
     if booking is None or booking["status"] not in CONVERTED:
         raise ReservationNotFound
     return json_answer(admin_reservation_view(booking))
+
+
+@router.post(
+    "/reservations/{reservation_id}/cancel",
+    operation_id="cancelAnyReservation",
+    response_model=admin_schemas.AdminReservationView,
+    responses=problem_responses(
+        *_ROLE, *_BODY, ReservationNotFound, InvalidReservationStatus, OutsideCancellationWindow
+    )
+    | {202: {"model": admin_schemas.AdminReservationView, "description": "Asked for, and not over yet."}},
+)
+async def cancel_reservation(
+    parts: TheParts, by: TheOperator, reservation_id: str, body: admin_schemas.CancelForGuestBody
+) -> Response:
+    """Cancel a customer's booking, by its terms or, with `waive_policy`, with everything back at any time.
+
+    Repeating it drives the refund on; what was decided by the first call stays.
+    """
+    wanted = parse_id(reservation_id)
+    if wanted is None:
+        raise ReservationNotFound
+    called_off = await parts.calling_off.cancel(
+        CancelRequest(
+            reservation_id=wanted,
+            by=CancelledBy.OPERATOR,
+            who=by.subject,
+            reason=body.reason,
+            waives_terms=body.waive_policy,
+            act=Act(by.subject, "cancelAnyReservation", body.reason),
+        )
+    )
+    status = 202 if called_off.is_under_way else 200
+    return json_answer(admin_reservation_view(called_off.booking), status=status)

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from reservation_service.api.schemas import (
+    CancellationView,
     CustomerView,
     HoldView,
     ItemView,
-    Money,
     Price,
+    RefundKind,
     ReservationPayment,
     TicketTypeView,
     View,
@@ -45,7 +46,7 @@ class RefundTier(StrictBody):
 
 
 class TieredCancellation(StrictBody):
-    """The first tier whose time has not passed says how much comes back."""
+    """Of the tiers whose time has not passed the best one says how much comes back; when all have, nothing can be done."""
 
     type: Literal["tiers"]
     tiers: Annotated[list[RefundTier], Field(min_length=1, max_length=10)]
@@ -83,6 +84,7 @@ class ChangeExperienceBody(StrictBody):
     max_party: Annotated[int, Field(ge=1, le=1000)] | None = None
     cutoff_minutes: Annotated[int, Field(ge=0, le=525_600)] | None = None
     late_payment_policy: Literal["rebook_or_refund", "refund"] | None = None
+    cancellation_policy: CancellationPolicyBody | None = Field(None, description="for what is converted from now on")
     time_zone: ShortText | None = Field(None, description="until the experience has its first time slot")
     currency: Currency | None = Field(None, description="until the experience has its first time slot")
     reason: Why = ""
@@ -90,6 +92,8 @@ class ChangeExperienceBody(StrictBody):
     def changes(self) -> dict[str, Any]:
         """Return what is to be changed."""
         sent = self.model_dump(exclude_unset=True, exclude={"reason"})
+        if self.cancellation_policy is not None:
+            sent["cancellation_policy"] = self.cancellation_policy.model_dump()
         return {name: value for name, value in sent.items() if value is not None or name == "hold_ttl_seconds"}
 
 
@@ -117,6 +121,11 @@ class ChangeTimeSlotBody(StrictBody):
 
 class ReleaseHoldBody(StrictBody):
     reason: ShortText
+
+
+class CancelForGuestBody(StrictBody):
+    reason: ShortText
+    waive_policy: bool = Field(False, description="give everything back, whatever the terms and the time")
 
 
 class AdminTicketTypeView(TicketTypeView):
@@ -156,7 +165,7 @@ class AdminTimeSlotView(View):
 
 
 class SlotCancellationView(View):
-    """How far the cancellation of a slot has come; `awaiting_refund`: only paid bookings are left."""
+    """How far the cancellation of a slot has come; `awaiting_refund`: only money, or cases for a person, are left."""
 
     time_slot_id: Id
     status: Literal["running", "awaiting_refund", "finished"]
@@ -168,6 +177,9 @@ class SlotCancellationView(View):
     needs_attention: int
     started_at: Instant
     finished_at: Instant | None
+    confirmed_cancelled: int = Field(description="bookings that were final, and are cancelled")
+    refunds_outstanding: int = Field(description="bookings that have ended and whose money is still on its way back")
+    refunds_failed: int = Field(description="bookings that have ended and whose money a person has to see to")
 
 
 class AdminHoldView(HoldView):
@@ -175,6 +187,12 @@ class AdminHoldView(HoldView):
     created_at: Instant
     released_by: str | None
     extensions: int
+
+
+class AdminCancellationView(CancellationView):
+    who: str
+    reason: str | None
+    kind: RefundKind = Field(description="as it was judged when it was asked for")
 
 
 class AdminReservationView(View):
@@ -195,58 +213,4 @@ class AdminReservationView(View):
     confirmed_at: Instant | None
     cancel_requested_at: Instant | None
     version: int
-
-
-class SagaStepView(View):
-    step: str
-    direction: Literal["do", "undo"]
-    event: str
-    at: Instant
-    detail: dict[str, Any] | None = None
-    epoch: int
-
-
-class SagaView(View):
-    id: Id
-    reservation_id: Id
-    status: str
-    steps: list[SagaStepView]
-    reason: str | None = None
-    attempts: int
-    lease_until: Instant | None
-    due_at: Instant | None
-    created_at: Instant
-    generation: int
-    unwinding_because: str | None
-    lease_epoch: int
-    operator_can: list[Literal["retry", "unwind", "resolve"]]
-
-
-class SagaBookingView(View):
-    """The line of a saga's booking, as far as a person needs it to judge the saga."""
-
-    reference: str
-    status: str
-    seats: int
-    seats_pinned: bool
-    total: Money
-    payment_status: str
-    pay_until: Instant | None
-    failure_reason: str | None
-
-
-class ExplainedSagaView(SagaView):
-    """A saga with what it waits for; `now` is the database's clock, by which all of it is judged."""
-
-    now: Instant
-    waits_for: str
-    booking: SagaBookingView
-
-
-class SagaVerbBody(StrictBody):
-    reason: ShortText
-
-
-class ResolveSagaBody(StrictBody):
-    outcome: Literal["confirmed", "cancelled", "failed"]
-    reason: ShortText
+    cancellation: AdminCancellationView | None = None

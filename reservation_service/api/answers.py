@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from reservation_service.api import schemas
 from reservation_service.booking.availability import selling_status
 from reservation_service.booking.calendar import Calendar
+from reservation_service.booking.cancelling import Quote
 from reservation_service.booking.pricing import money
-from reservation_service.booking.reservations import payment_status
+from reservation_service.booking.reservations import payment_status, pays_by_card, refund_due_minor
 from reservation_service.states import BookingStatus
 from reservation_service.store.reservations import Booking
 from shared.database import Row
@@ -54,9 +55,20 @@ def public_answer(request: Request, view: BaseModel) -> Response:
 
 def client_has(request: Request, etag: str) -> bool:
     """Tell whether `If-None-Match`, which is a list of tags that may be weak, names this one."""
-    sent = ",".join(request.headers.getlist("if-none-match"))
-    known = {tag.strip().removeprefix("W/") for tag in sent.split(",")}
+    known = _tags(request, "if-none-match")
     return etag in known or "*" in known
+
+
+def versions_wanted(request: Request) -> frozenset[str] | None:
+    """Return the versions that `If-Match` lets a change be made on, `*` for any; None when nothing was sent."""
+    if "if-match" not in request.headers:
+        return None
+    return frozenset(tag.strip('"') for tag in _tags(request, "if-match"))
+
+
+def _tags(request: Request, header: str) -> set[str]:
+    sent = ",".join(request.headers.getlist(header))
+    return {tag.strip().removeprefix("W/") for tag in sent.split(",")}
 
 
 def experience_view(row: Mapping[str, Any], default_ttl_s: int) -> schemas.ExperienceView:
@@ -163,6 +175,35 @@ def reservation_view(booking: Booking) -> schemas.ReservationView:
             "expires_at": booking["pay_until"] if pending else None,
             "version": booking["version"],
             "outcome": outcome(booking),
+            "cancellation": cancellation_fields(booking),
+        }
+    )
+
+
+def cancellation_fields(booking: Booking) -> dict[str, Any] | None:
+    """Return who called a booking off and what goes back; None while nobody has."""
+    asked = booking["cancellation"]
+    if asked is None:
+        return None
+    told = booking["payment"] or {}
+    captured_minor = told.get("captured", 0) if pays_by_card(booking) else booking["total_minor"]
+    return {
+        **asked,
+        "requested_at": booking["cancel_requested_at"],
+        "cancelled_at": booking["cancelled_at"],
+        "refund": money(refund_due_minor(booking, captured_minor=captured_minor), booking["currency"]),
+    }
+
+
+def quote_view(quote: Quote) -> schemas.CancellationQuoteView:
+    return schemas.CancellationQuoteView.model_validate(
+        {
+            "reservation_id": quote.booking["id"],
+            "cancellable": quote.is_cancellable,
+            "kind": quote.kind,
+            "refund": money(quote.refund_minor, quote.booking["currency"]),
+            "policy": quote.policy,
+            "expires_at": quote.expires_at,
         }
     )
 
@@ -191,7 +232,8 @@ def _last_error(told: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _is_payable(booking: Booking) -> bool:
     waiting = payment_status(booking) in {PaymentStatus.REQUIRES_PAYMENT, PaymentStatus.REQUIRES_ACTION}
-    return booking["status"] == BookingStatus.PENDING and waiting
+    wanted = booking["status"] == BookingStatus.PENDING and booking["cancel_requested_at"] is None
+    return wanted and waiting
 
 
 def outcome(booking: Booking) -> dict[str, Any]:
@@ -201,7 +243,7 @@ def outcome(booking: Booking) -> dict[str, Any]:
         return {"type": "succeeded"}
     if booking["status"] != BookingStatus.PENDING:
         return {"type": "closed", "status": booking["status"]}
-    if payment_status(booking) in _SET_UP_AGAIN:
+    if payment_status(booking) in _SET_UP_AGAIN and booking["cancel_requested_at"] is None:
         trouble = told.get("last_error") or _OVER
         wait_ms = int(trouble.get("retry_after_ms", _SETUP_RETRY_AFTER_MS))
         problem = ServiceUnavailable(str(trouble["detail"]), retry_after_ms=wait_ms).document()

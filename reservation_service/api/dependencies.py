@@ -10,6 +10,7 @@ from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.holds import Holds
 from reservation_service.booking.timeline import Timelines
 from reservation_service.metrics import Metrics
+from reservation_service.saga.calling_off import CallingOff
 from reservation_service.saga.desk import SagaDesk
 from reservation_service.saga.engine import Engine
 from reservation_service.settings import ReservationSettings
@@ -31,6 +32,7 @@ class Parts:
     holds: Holds
     watch: SlotWatch
     engine: Engine
+    calling_off: CallingOff
     saga_desk: SagaDesk
     timelines: Timelines
     tokens: TokenVerifier

@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from reservation_service.api.admin_answers import explained_saga_view, saga_view
-from reservation_service.api.admin_schemas import ExplainedSagaView, ResolveSagaBody, SagaVerbBody, SagaView
 from reservation_service.api.answers import json_answer
 from reservation_service.api.dependencies import Parts, TheParts
+from reservation_service.api.saga_schemas import ExplainedSagaView, ResolveSagaBody, SagaVerbBody, SagaView
 from reservation_service.errors import InvalidSagaStatus, SagaNotFound, SlotUnavailable
 from reservation_service.saga.desk import Word
 from reservation_service.states import BookingStatus, SagaStatus

@@ -211,6 +211,36 @@ Outcome = Annotated[
 ]
 
 
+class CancelBody(StrictBody):
+    reason: ShortText | None = None
+
+
+RefundKind = Literal["full", "partial", "nothing", "void", "external", "not_cancellable"]
+
+
+class CancellationQuoteView(View):
+    """What cancelling now would give back; the ETag is the reservation's, for `If-Match` on the cancel."""
+
+    reservation_id: Id
+    cancellable: bool
+    kind: RefundKind = Field(
+        description="`void`: nothing was paid; `external`: paid elsewhere, and given back there; `nothing`: all is kept"
+    )
+    refund: Money
+    policy: str = Field(description="the terms it was booked on, in one line")
+    expires_at: Instant | None = Field(description="when less comes back than this; null: not by the clock")
+
+
+class CancellationView(View):
+    """Who called a booking off, and what goes back in all; `payment.refunded` says how much of it is back."""
+
+    by: Literal["guest", "operator"]
+    requested_at: Instant
+    cancelled_at: Instant | None
+    refund: Money
+    policy: str
+
+
 class ReservationView(View):
     id: Id
     reference: str
@@ -225,6 +255,7 @@ class ReservationView(View):
     expires_at: Instant | None
     version: int
     outcome: Outcome
+    cancellation: CancellationView | None = None
 
 
 class GuestSessionView(View):

@@ -91,6 +91,7 @@ async def begin_conversion(
         customer=dict(request.customer),
         payment_mode=request.payment_mode,
         pay_until=reservations.from_now(window_s),
+        cancellation_policy=slot["cancellation_policy"],
     )
     return booking, True
 
@@ -178,13 +179,35 @@ async def give_up(tx: Connection, booking: Booking, *, asked: bool, reason: str)
     """End a booking that never became final, and give its seats back at once."""
     target = BookingStatus.CANCELLED if asked else BookingStatus.FAILED
     if booking["status"] in {BookingStatus.PENDING, BookingStatus.NEEDS_ATTENTION}:
-        await reservations.move(tx, booking, target, reason=reason, failure_reason=reason)
+        values = {"cancelled_at": reservations.from_now(0)} if asked else {}
+        await reservations.move(tx, booking, target, reason=reason, failure_reason=reason, **values)
 
 
 async def cancel(tx: Connection, booking: Booking, *, reason: str) -> None:
-    """Take back a confirmed booking; its seats can be sold again at once."""
+    """Take back a confirmed booking; its seats can be sold again at once, and what goes back is fixed with that."""
     if booking["status"] == BookingStatus.CONFIRMED:
-        await reservations.move(tx, booking, BookingStatus.CANCELLED, reason=reason)
+        await reservations.move(
+            tx,
+            booking,
+            BookingStatus.CANCELLED,
+            reason=reason,
+            cancelled_at=reservations.from_now(0),
+            refund_due_minor=refund_due_minor(booking, captured_minor=booking["total_minor"]),
+        )
+
+
+def refund_due_minor(booking: Booking, *, captured_minor: int) -> int:
+    """Return how much of what was captured goes back in all: what the terms gave, and without them everything."""
+    due = booking["refund_due_minor"]
+    return captured_minor if due is None else min(int(due), captured_minor)
+
+
+def is_money_missing(booking: Booking) -> bool:
+    """Tell whether the payment holds money that this ended booking owes its guest, as far as was last told."""
+    told = booking["payment"] or {}
+    captured = int(told.get("captured", 0))
+    owed = refund_due_minor(booking, captured_minor=captured) - int(told.get("refunded", 0))
+    return pays_by_card(booking) and owed > 0
 
 
 async def ask_for_attention(tx: Connection, booking: Booking, reason: str) -> None:

@@ -12,7 +12,10 @@ from shared.payment_contract import PaymentView
 
 
 class Event(StrEnum):
-    """What a journal line can say of a step. Only `started` may be the last word after a crash."""
+    """What a journal line can say of a step. Only `started` may be the last word after a crash.
+
+    `under_way`: it was taken on and is not over yet. `in_vain`: what was undone has turned out not to be.
+    """
 
     STARTED = "started"
     DONE = "done"
@@ -21,6 +24,8 @@ class Event(StrEnum):
     UNKNOWN = "unknown"
     TOO_LATE = "too_late"
     STUCK = "stuck"
+    UNDER_WAY = "under_way"
+    IN_VAIN = "in_vain"
 
 
 class Verdict(StrEnum):
@@ -44,6 +49,9 @@ class Result:
 
 OPERATOR = "operator"
 """The step that a journal names when a person has taken a saga in hand; no part of any line."""
+
+REFUND_FAILED = "refund_failed"
+"""How payment_service, and the reason of a saga, say that a refund has failed for good."""
 
 Direction = Literal["do", "undo", "ask"]
 

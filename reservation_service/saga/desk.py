@@ -14,7 +14,7 @@ from reservation_service.booking import reservations as booking_moves
 from reservation_service.booking.reservations import pays_by_card
 from reservation_service.errors import InvalidSagaStatus, SagaNotFound, SlotUnavailable
 from reservation_service.metrics import Metrics
-from reservation_service.saga.definition import OPERATOR, Pause, Saga
+from reservation_service.saga.definition import OPERATOR, REFUND_FAILED, Pause, Saga
 from reservation_service.saga.engine import Engine
 from reservation_service.saga.journal import Journal
 from reservation_service.states import LEGAL_MOVES, BookingStatus, SagaStatus
@@ -88,6 +88,7 @@ class SagaDesk:
             status = SagaStatus(saga["status"])
             if status is SagaStatus.NEEDS_ATTENTION:
                 status = SagaStatus.UNWINDING if saga["unwinding_because"] else SagaStatus.RUNNING
+            await _order_anew(tx, saga, booking)
             if status is SagaStatus.RUNNING:
                 booking = await _with_seats(tx, booking)
             await booking_moves.hand_back(tx, booking)
@@ -99,6 +100,7 @@ class SagaDesk:
         """Let a saga take everything back, money included. Raises InvalidSagaStatus."""
         async with self._database.transaction("operator_unwind") as tx:
             saga, booking = await self._look(tx, saga_id, Verb.UNWIND)
+            await _order_anew(tx, saga, booking)
             await booking_moves.hand_back(tx, booking)
             await saga_log.take_in_hand(tx, saga_id, SagaStatus.UNWINDING, unwinding_because="asked")
             await _write_down(tx, saga, "undo", Verb.UNWIND, word)
@@ -112,6 +114,7 @@ class SagaDesk:
                 if outcome not in LEGAL_MOVES[BookingStatus(booking["status"])]:
                     raise InvalidSagaStatus(f"A booking that is {booking['status']} cannot become {outcome}.")
                 if outcome is BookingStatus.CONFIRMED:
+                    _assert_wanted(booking)
                     _assert_paid(booking)
                     booking = await _with_seats(tx, booking)
                 await booking_moves.vouch(tx, booking, outcome)
@@ -120,9 +123,11 @@ class SagaDesk:
             await _write_down(tx, saga, "do", Verb.RESOLVE, word, outcome=str(outcome))
 
     async def count_needing_attention(self) -> int:
-        """Tell the metrics how many sagas wait for a person, and for which reasons; nothing of it is left to do."""
+        """Tell the metrics how many sagas wait for a person, why, and how many for money; nothing of it is left to do."""
         async with self._database.reading() as connection:
             reasons = await saga_log.reasons(connection)
+            walking_back = await saga_log.count_walking_back(connection)
+        self._metrics.refunds_outstanding.set(walking_back)
         self._metrics.sagas_needing_attention.clear()
         for reason, count in reasons.items():
             self._metrics.sagas_needing_attention.labels(_COUNT.sub("", reason)).inc(count)
@@ -165,6 +170,18 @@ class SagaDesk:
             held = "a worker has it in hand; ask again" if saga["leased"] else f"it is {saga['status']}"
             raise InvalidSagaStatus(f"Not possible now: {held}.", saga_status=saga["status"])
         return saga, booking
+
+
+async def _order_anew(tx: Connection, saga: SagaRow, booking: Booking) -> None:
+    """A refund that failed for good stays failed: what is tried next is another one, under an id and key of its own."""
+    if str(saga["reason"]).endswith(f": {REFUND_FAILED}"):
+        await reservations.change(tx, booking["id"], refund_attempt=booking["refund_attempt"] + 1)
+
+
+def _assert_wanted(booking: Booking) -> None:
+    """What somebody asked to cancel never ends confirmed, whoever vouches for it."""
+    if booking["cancel_requested_at"] is not None:
+        raise InvalidSagaStatus("Somebody asked to cancel this booking: unwind it.")
 
 
 def _assert_paid(booking: Booking) -> None:

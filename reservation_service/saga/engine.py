@@ -19,11 +19,13 @@ from reservation_service.errors import HoldNotFound
 from reservation_service.flags import FROZEN_WITH_SAGA
 from reservation_service.metrics import Metrics
 from reservation_service.saga import late_money
+from reservation_service.saga.afterwards import take_up_again
 from reservation_service.saga.definition import Call, Report, Result, Saga
 from reservation_service.saga.journal import Journal
 from reservation_service.saga.late_money import LateMoney
 from reservation_service.saga.settling import Settling
 from reservation_service.settings import ReservationSettings
+from reservation_service.states import LIVE_SAGA
 from reservation_service.store import reservations, saga_log
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
@@ -88,14 +90,24 @@ class Engine:
         Raises the refusals of POST /v1/holds/{id}/convert. A step that takes longer goes on after the answer.
         """
         begun, turn, saga_id = await self._start(caller, request, flags)
-        work = self._run(turn) if turn else self.advance(saga_id, guest_waits=True) if saga_id else None
-        if work is not None:
-            await asyncio.wait({self._spawn(work)}, timeout=self._settings.convert_budget_s)
+        await self.drive(turn or saga_id)
         async with self._database.reading() as connection:
             booking = await reservations.booking(connection, request.hold_id)
         if booking is None:
             raise HoldNotFound
         return Conversion(booking, begun)
+
+    async def drive(self, work: Turn | UUID | None) -> None:
+        """Go on with a turn, or with a saga, while a guest waits for it; what takes longer goes on after the answer."""
+        if work is not None:
+            going = self._run(work) if isinstance(work, Turn) else self.advance(work, guest_waits=True)
+            await asyncio.wait({self._spawn(going)}, timeout=self._settings.convert_budget_s)
+
+    async def walk_back(self, tx: Connection, saga_id: UUID) -> Turn | None:
+        """Open a saga that was over again and take back what is ours in this transaction; the turn is to be driven."""
+        row = await saga_log.open_again(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
+        call = await self._settle(tx, row, None)
+        return Turn(row, call) if call else None
 
     async def signal(self, event: PaymentEvent) -> bool:
         """Store what payment_service tells, commit, and let the saga act on it after the answer has left.
@@ -103,14 +115,17 @@ class Engine:
         False when this was known already, is older than what is known, or belongs to no booking of ours.
         """
         async with self._database.transaction("payment_signal") as tx:
-            live = await saga_log.live_saga_of(tx, event.reservation_id)
-            if live is not None:
-                await saga_log.wake(tx, live["id"])  # its row first: locks go saga, booking, slot
+            row = await saga_log.lock_newest_of(tx, event.reservation_id)  # its row first: locks go saga, booking, slot
+            is_live = row is not None and row["status"] in LIVE_SAGA
+            if row is not None and is_live:
+                await saga_log.wake(tx, row["id"])
             booking = await reservations.lock_booking(tx, event.reservation_id)
             if booking is None:
                 return False
             applied, late = await self._take_in(tx, booking, event)
-        for saga_id in [live["id"]] if applied and live else [late.saga_id] if late else []:
+            if row is not None and applied and not is_live and late is None:
+                is_live = await take_up_again(tx, self._saga, row)
+        for saga_id in [row["id"]] if row and applied and is_live else [late.saga_id] if late else []:
             self.nudge(saga_id)
         return applied or late is not None
 

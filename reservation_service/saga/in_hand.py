@@ -70,7 +70,10 @@ class SagaInHand:
     @property
     def _payee(self) -> Booking:
         """The booking as the acts see it: with the payment that this saga is about, which may be an older one."""
-        return {**self._booking, "generation": self._row["generation"]}
+        if self._row["generation"] == self._booking["generation"]:
+            return self._booking
+        # What was told, and what the terms give back, is of the present payment: of an older one all goes back.
+        return {**self._booking, "generation": self._row["generation"], "payment": None, "refund_due_minor": None}
 
     def _has_seats(self) -> bool:
         """Tell whether the booking's seats are this saga's; one that only takes money back has none."""

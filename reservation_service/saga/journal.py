@@ -54,6 +54,16 @@ class Journal:
                 count += 1
         return count
 
+    def looks(self, step: str, direction: str) -> int:
+        """Return how often in a row this step was found to be on its way."""
+        count = 0
+        for line in self._latest(step, direction):
+            if line.event == Event.UNDER_WAY:
+                count += 1
+            elif line.event != Event.STARTED:
+                break
+        return count
+
     def unanswered(self, step: str, direction: str) -> int:
         """Return how often this step was started lately without any word of what became of it: its worker died."""
         count = 0
@@ -90,19 +100,29 @@ class Journal:
         """Tell whether taking back was tried when it could no longer be done."""
         return any(line.event == Event.TOO_LATE for line in self.lines)
 
+    def is_vouched_for(self) -> bool:
+        """Tell whether a person has ended this saga on their word, and nothing has moved it since."""
+        return bool(self.lines) and (self.lines[-1].step, self.lines[-1].event) == (OPERATOR, "resolve")
+
     def _may_have_happened(self, part: LocalStep | RemoteStep) -> bool:
         if isinstance(part, LocalStep):
             return self.is_done(part.name)
         return self.maybe_sent(part)
 
     def _done_since_undone(self, step: str) -> list[str]:
-        """Return what came of doing a step since it was last undone: an undone step is as if it had never begun."""
+        """Return what came of doing a step since it was last undone: an undone step is as if it had never begun.
+
+        When the undoing turns out to be in vain, it is as if it had never been undone.
+        """
         events: list[str] = []
+        undone: list[str] = []
         for line in self.lines:
             if line.step != step:
                 continue
             if line.direction == "do":
                 events.append(line.event)
             elif line.event == Event.DONE:
-                events.clear()
+                events, undone = [], events
+            elif line.event == Event.IN_VAIN:
+                events, undone = undone, []
         return events

@@ -71,6 +71,9 @@ class Settling(SagaInHand):
             await self._turn_back("asked")
             return False, None
         match self._journal.next_forward(self._saga):
+            case None if self._is_cancelled_after_all():
+                await self._turn_back("asked")
+                return False, None
             case None:
                 await saga_log.end(self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.COMPLETED)
                 return True, None
@@ -114,6 +117,10 @@ class Settling(SagaInHand):
         if self._booking["cancel_requested_at"] is None or self._booking["status"] != BookingStatus.PENDING:
             return False
         return not (self._captured() or self._journal.is_past_pivot(self._saga) or self._journal.came_too_late())
+
+    def _is_cancelled_after_all(self) -> bool:
+        """Somebody asked while the money was being taken: confirmed and cancelled in this very transaction."""
+        return self._booking["cancel_requested_at"] is not None and self._booking["status"] == BookingStatus.CONFIRMED
 
     async def _pause(self, pause: Pause, look: Look) -> tuple[bool, Call | None]:
         verdict = pause.verdict(self._booking)
@@ -219,6 +226,13 @@ class Settling(SagaInHand):
                 return False
             case Event.NOT_SENT | Event.UNKNOWN:
                 return await self._try_later(call, result)
+            case Event.UNDER_WAY:
+                looks, longest_s = (
+                    self._journal.looks(call.step, call.direction),
+                    self._settings.refund_look_max_seconds,
+                )
+                await self._rest(backoff_s(looks, cap_s=longest_s, uniform=self._uniform), self.status)
+                return False
             case _:
                 await self._needs_attention(f"{call.act_name}: {result.detail.get('code', result.event)}")
                 return False
@@ -255,10 +269,15 @@ class Settling(SagaInHand):
         if left_s is None and failures >= self._settings.saga_attempts_max:
             await self._needs_attention(f"{call.act_name}: {result.event} {failures} times")
             return False
-        wait_s = backoff_s(failures, cap_s=self._settings.saga_backoff_max_s, uniform=self._uniform)
+        wait_s = backoff_s(failures, cap_s=self._longest_wait_s(), uniform=self._uniform)
         wait_s = max(wait_s, result.retry_after_s or 0.0)
         await self._rest(wait_s if left_s is None else min(wait_s, left_s + 0.1), self.status)
         return False
+
+    def _longest_wait_s(self) -> float:
+        """Return how far tries may be apart: while seats are kept not far, when only money is left an outage is sat out."""
+        kept = self._booking["seats_pinned"]
+        return self._settings.saga_backoff_max_s if kept else self._settings.refund_look_max_seconds
 
     async def _left_for(self, call: Call, result: Result) -> float | None:
         """Return how long this call may still be tried; None when only the number of its failures bounds it."""

@@ -1,9 +1,17 @@
 """The acts of the page: four forward, four back, and one look at how the payment stands."""
 
+from uuid import UUID
+
 from reservation_service.booking import reservations as booking_moves
-from reservation_service.booking.reservations import payment_id, payment_status, pays_by_card
+from reservation_service.booking.reservations import (
+    is_money_missing,
+    payment_id,
+    payment_status,
+    pays_by_card,
+    refund_due_minor,
+)
 from reservation_service.clients.payments import PaymentsClient
-from reservation_service.saga.definition import Event, Result, Verdict
+from reservation_service.saga.definition import REFUND_FAILED, Event, Result, Verdict
 from reservation_service.states import BegunBy, Notice
 from reservation_service.store import reservations
 from reservation_service.store.reservations import Booking
@@ -49,8 +57,11 @@ class Steps:
 
     async def release_hold(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
         because = saga["unwinding_because"] or "refused"
-        await booking_moves.give_up(tx, booking, asked=because == "asked", reason=because)
-        if saga["begun_by"] == BegunBy.LATE_MONEY:
+        asked = because == "asked" or booking["cancel_requested_at"] is not None
+        await booking_moves.give_up(tx, booking, asked=asked, reason="asked" if asked else because)
+        # Final on a person's word, so that no line of the journal leads to its undo: taken back here at the latest.
+        await booking_moves.cancel(tx, booking, reason=because)
+        if saga["begun_by"] == BegunBy.LATE_MONEY and booking["confirmed_at"] is None:
             await reservations.tell_guest(tx, booking["id"], Notice.REFUNDED_LATE)
 
     async def confirm_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
@@ -77,12 +88,17 @@ class Steps:
         return _checked(booking, answer)
 
     async def cancel_payment_intent(self, booking: Booking, because: str) -> Result:
-        """End the payment before any money moves; money that came first goes back when it is late, or was asked for."""
+        """End the payment before any money moves; money that came first goes back when it is late, or was asked for.
+
+        Money that is known to have been taken leaves nothing to cancel.
+        """
+        if because == "asked" and (booking["payment"] or {}).get("captured"):
+            return await self.refund_payment(booking, because) if is_money_missing(booking) else Result(Event.DONE)
         body = CancelPayment(reservation_id=booking["id"], generation=booking["generation"], reason=because)
         async with external_call("cancel_payment_intent"):
             answer = await self._payments.cancel(payment_id(booking), body)
-        if answer.outcome is Outcome.TOO_LATE and answer.payment is not None and _is_all_back(answer.payment):
-            return Result(Event.DONE, answer.payment)  # captured and refunded: nothing of it is left to cancel
+        if answer.outcome is Outcome.TOO_LATE and answer.payment is not None and _is_settled(booking, answer.payment):
+            return Result(Event.DONE, answer.payment)  # captured, and what goes back is back: nothing is left to cancel
         if answer.outcome is Outcome.TOO_LATE and because in {"asked", "late"}:
             return await self.refund_payment(booking, because)
         return _result(answer)
@@ -101,22 +117,23 @@ class Steps:
         return result
 
     async def refund_payment(self, booking: Booking, because: str) -> Result:
-        """Give back what was captured; when nothing was, there is nothing to give back.
+        """Give back what is due of what was captured; when nothing was, there is nothing to give back.
 
-        A mere deadline takes no money back from a guest whose seats are still there: TOO_LATE, and the saga goes on.
+        What was given back before, by whomever, counts. A mere deadline takes no money back from a guest whose seats
+        are still there: TOO_LATE, and the saga goes on. It is done when the money is back, not when it is ordered.
         """
         asked = await self.ask_payment(booking)
         if asked.event is not Event.DONE or asked.payment is None:
             return asked
-        owed = asked.payment.captured - asked.payment.refunded
+        owed = _owed_minor(booking, asked.payment)
         if because == "deadline" and booking["seats_pinned"] and owed == booking["total_minor"]:
             return Result(Event.TOO_LATE, asked.payment, {"code": "already_captured"})
         if owed <= 0:
             return Result(Event.DONE, asked.payment)
-        body = RefundPayment(refund_id=derived_id(payment_id(booking), "refund:full"), amount=owed)
+        body = RefundPayment(refund_id=_refund_id(booking), amount=owed)
         async with external_call("refund_payment"):
             answer = await self._payments.refund(payment_id(booking), body)
-        return _result(answer)
+        return _arrived(booking, answer, asked.payment) if answer.outcome is Outcome.OK else _result(answer)
 
     # the guest's bank
 
@@ -151,8 +168,28 @@ def _checked(booking: Booking, answer: PaymentAnswer) -> Result:
     return _result(answer)
 
 
-def _is_all_back(payment: PaymentView) -> bool:
-    return payment.captured > 0 and payment.refunded == payment.captured
+def _arrived(booking: Booking, answer: PaymentAnswer, asked: PaymentView) -> Result:
+    """Judge an accepted refund by the newest that is known: a repeated answer may be older than what was asked before."""
+    newest = max((asked, answer.payment or asked), key=lambda payment: payment.version)
+    if _is_settled(booking, newest):
+        return Result(Event.DONE, newest)
+    if newest.status is PaymentStatus.REFUND_FAILED:
+        return Result(Event.REFUSED, newest, {"code": REFUND_FAILED})
+    return Result(Event.UNDER_WAY, newest)
+
+
+def _owed_minor(booking: Booking, payment: PaymentView) -> int:
+    return refund_due_minor(booking, captured_minor=payment.captured) - payment.refunded
+
+
+def _is_settled(booking: Booking, payment: PaymentView) -> bool:
+    return payment.captured > 0 and _owed_minor(booking, payment) <= 0
+
+
+def _refund_id(booking: Booking) -> UUID:
+    """Return the id of the refund to order: the same for every try, another one when one has failed for good."""
+    attempt = booking["refund_attempt"]
+    return derived_id(payment_id(booking), "refund:full" if attempt == 1 else f"refund:{attempt}")
 
 
 def _is_ours(booking: Booking, payment: PaymentView) -> bool:

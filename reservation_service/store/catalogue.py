@@ -211,11 +211,16 @@ async def change_time_slot(tx: AsyncConnection, time_slot_id: UUID, values: Mapp
 
 
 async def share_slot(tx: AsyncConnection, time_slot_id: UUID) -> RowMapping:
-    """Read a slot so that nobody can close it before this transaction ends."""
+    """Read a slot, and the terms of its experience, so that nobody can close it before this transaction ends."""
     found = await tx.execute(
-        select(time_slots.c.status, (time_slots.c.sells_until <= func.clock_timestamp()).label("over"))
+        select(
+            time_slots.c.status,
+            (time_slots.c.sells_until <= func.clock_timestamp()).label("over"),
+            experiences.c.cancellation_policy,
+        )
+        .join(experiences, experiences.c.id == time_slots.c.experience_id)
         .where(time_slots.c.id == time_slot_id)
-        .with_for_update(read=True)
+        .with_for_update(read=True, of=time_slots)
     )
     return found.mappings().one()
 

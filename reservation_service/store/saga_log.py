@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, bindparam, false, func, insert, select, update
+from sqlalchemy import RowMapping, and_, bindparam, false, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
 
 from reservation_service.states import LIVE_SAGA, SagaStatus
 from reservation_service.store.tables import payment_signals, reservations, saga_log, sagas
+from shared.columns import is_one_of
 from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, still_mine
 from shared.problems import current_trace_id
 
@@ -102,6 +103,24 @@ async def sagas_of(connection: AsyncConnection, reservation_id: UUID) -> Sequenc
     return rows
 
 
+async def newest_of(connection: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
+    """Return the saga of the present payment: its journal says how the booking came to stand as it does."""
+    row: SagaRow | None = (await connection.execute(_newest(reservation_id))).mappings().one_or_none()
+    return row
+
+
+async def lock_newest_of(tx: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
+    """Lock the same saga."""
+    row: SagaRow | None = (await tx.execute(_newest(reservation_id).with_for_update(of=sagas))).mappings().one_or_none()
+    return row
+
+
+def _newest(reservation_id: UUID) -> Select[Any]:
+    present = sagas.join(reservations, and_(reservations.c.id == sagas.c.reservation_id, _of_the_present_payment()))
+    query = _sagas().select_from(present).where(sagas.c.reservation_id == reservation_id)
+    return query.order_by(sagas.c.id.desc()).limit(1)
+
+
 async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
     """Return sagas, newest first."""
     query = _sagas().order_by(sagas.c.id.desc()).limit(limit)
@@ -130,7 +149,15 @@ async def lock_for_a_person(tx: AsyncConnection, saga_id: UUID) -> SagaRow | Non
 async def take_in_hand(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> None:
     """Let a locked saga go on from a person's word: due now, tries counted anew, and every older worker fenced off."""
     fresh = {"due_at": func.clock_timestamp(), "lease_until": None, "lease_epoch": sagas.c.lease_epoch + 1}
-    await set_status(tx, saga_id, status, attempts=0, reason=None, **{**fresh, **values})
+    await set_status(tx, saga_id, status, **{"attempts": 0, "reason": None, **fresh, **values})
+
+
+async def open_again(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> SagaRow:
+    """Let a locked saga that was over walk back, leased by this process from this moment."""
+    lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+    await take_in_hand(tx, saga_id, SagaStatus.UNWINDING, unwinding_because="asked", lease_until=lease_until)
+    row: SagaRow = (await tx.execute(_sagas().where(sagas.c.id == saga_id))).mappings().one()
+    return row
 
 
 async def reasons(connection: AsyncConnection) -> Mapping[str, int]:
@@ -138,6 +165,20 @@ async def reasons(connection: AsyncConnection) -> Mapping[str, int]:
     counted = select(sagas.c.reason, func.count()).where(sagas.c.status == SagaStatus.NEEDS_ATTENTION)
     rows = await connection.execute(counted.group_by(sagas.c.reason))
     return {str(reason): int(count) for reason, count in rows}
+
+
+async def count_walking_back(connection: AsyncConnection) -> int:
+    """Return how many sagas of bookings that have ended are still on their way back: money is all that is left there."""
+    found = await connection.execute(
+        select(func.count())
+        .select_from(sagas.join(reservations, reservations.c.id == sagas.c.reservation_id))
+        .where(
+            text(f"{is_one_of('sagas.status', sorted(LIVE_SAGA))}"),  # as the partial index has it
+            sagas.c.status == SagaStatus.UNWINDING,
+            reservations.c.seats_pinned.is_(False),
+        )
+    )
+    return int(found.scalar_one())
 
 
 async def claim(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> SagaRow | None:

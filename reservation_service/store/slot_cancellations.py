@@ -1,10 +1,11 @@
-"""What a cancelled slot still owes: holds to be released, pending bookings to be unwound, paid ones to be refunded."""
+"""What a cancelled slot still owes: holds to be released, pending bookings to be unwound, final ones to be refunded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy import RowMapping, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,19 +50,55 @@ RETURNING sagas.reservation_id
 )
 _ASK = text(
     """
-UPDATE reservations SET cancel_requested_at = clock_timestamp(), version = version + 1
+UPDATE reservations SET cancel_requested_at = clock_timestamp(), cancellation = CAST(:cancellation AS jsonb),
+       version = version + 1
 WHERE id = ANY(:ids) AND status = 'pending' AND cancel_requested_at IS NULL
+"""
+)
+
+# A final booking's saga is over; it is opened again and falls due, and whoever works on it cancels the booking first.
+# Everything goes back, whatever the terms. Only the newest saga of its present payment is opened, in the order of ids as everywhere.
+_OPEN_AGAIN = text(
+    """
+WITH final AS (
+    SELECT s.id FROM sagas AS s JOIN reservations AS r ON r.id = s.reservation_id
+    WHERE r.time_slot_id = :slot_id AND r.status = 'confirmed' AND s.status = 'completed'
+      AND s.generation = r.generation
+      AND NOT EXISTS (SELECT FROM sagas AS newer
+                      WHERE newer.reservation_id = r.id AND newer.generation = r.generation AND newer.id > s.id)
+    ORDER BY s.id LIMIT :batch FOR UPDATE OF s
+)
+UPDATE sagas SET status = 'unwinding', unwinding_because = 'asked', due_at = clock_timestamp(), lease_until = NULL,
+       lease_epoch = lease_epoch + 1, attempts = 0
+FROM final WHERE sagas.id = final.id AND sagas.status = 'completed'
+RETURNING sagas.reservation_id
+"""
+)
+_CALL_OFF = text(
+    """
+UPDATE reservations SET cancel_requested_at = clock_timestamp(), cancellation = CAST(:cancellation AS jsonb),
+       refund_due_minor = total_minor, version = version + 1
+WHERE id = ANY(:ids) AND status = 'confirmed'
 """
 )
 
 _LEFT = text(
     """
-SELECT count(*) FILTER (WHERE status = 'held') AS held,
-       count(*) FILTER (WHERE status = 'pending') AS pending,
-       count(*) FILTER (WHERE status = 'confirmed') AS confirmed,
-       count(*) FILTER (WHERE status = 'needs_attention') AS needs_attention,
-       count(*) FILTER (WHERE status IN ('cancelled', 'failed') AND cancel_requested_at >= :since) AS unwound
-FROM reservations WHERE time_slot_id = :slot_id
+SELECT count(*) FILTER (WHERE r.status = 'held') AS held,
+       count(*) FILTER (WHERE r.status = 'pending') AS pending,
+       count(*) FILTER (WHERE r.status = 'confirmed') AS confirmed,
+       count(*) FILTER (WHERE r.status = 'needs_attention') AS needs_attention,
+       count(*) FILTER (WHERE ended AND r.cancel_requested_at >= :since AND r.confirmed_at IS NULL) AS unwound,
+       count(*) FILTER (WHERE ended AND r.cancel_requested_at >= :since AND r.confirmed_at IS NOT NULL) AS cancelled,
+       count(*) FILTER (WHERE ended AND walking_back) AS refunds_outstanding,
+       count(*) FILTER (WHERE ended AND stuck) AS refunds_failed
+FROM reservations AS r
+CROSS JOIN LATERAL (SELECT r.status IN ('cancelled', 'failed') AS ended) AS e
+LEFT JOIN LATERAL (
+    SELECT bool_or(s.status = 'unwinding') AS walking_back, bool_or(s.status = 'needs_attention') AS stuck
+    FROM sagas AS s WHERE s.reservation_id = r.id
+) AS s ON true
+WHERE r.time_slot_id = :slot_id
 """
 )
 
@@ -110,12 +147,31 @@ async def release_held(tx: AsyncConnection, slot_id: UUID, *, batch: int) -> int
     return int(released["holds"])
 
 
-async def ask_to_unwind(tx: AsyncConnection, slot_id: UUID, *, batch: int) -> int:
+async def ask_to_unwind(tx: AsyncConnection, slot_id: UUID, *, batch: int, cancellation: Mapping[str, Any]) -> int:
     """Ask for the cancellation of up to `batch` pending bookings and wake their sagas; return how many."""
     woken = (await tx.execute(_WAKE, {"slot_id": slot_id, "batch": batch})).scalars().all()
     if woken:
-        await tx.execute(_ASK, {"ids": list(woken)})
+        await tx.execute(_ASK, {"ids": list(woken), "cancellation": orjson.dumps(cancellation).decode()})
     return len(woken)
+
+
+async def call_off(tx: AsyncConnection, slot_id: UUID, *, batch: int, cancellation: Mapping[str, Any]) -> int:
+    """Ask for the cancellation, with everything back, of up to `batch` final bookings; return how many."""
+    opened = (await tx.execute(_OPEN_AGAIN, {"slot_id": slot_id, "batch": batch})).scalars().all()
+    if opened:
+        await tx.execute(_CALL_OFF, {"ids": list(opened), "cancellation": orjson.dumps(cancellation).decode()})
+    return len(opened)
+
+
+async def who_and_why(connection: AsyncConnection, slot_id: UUID) -> RowMapping | None:
+    """Return who cancelled a slot and why, as it was written down with its status."""
+    found = await connection.execute(
+        select(slot_changes.c.changed_by, slot_changes.c.reason)
+        .where(slot_changes.c.time_slot_id == slot_id, slot_changes.c.changes["status"].astext == "cancelled")
+        .order_by(slot_changes.c.id.desc())
+        .limit(1)
+    )
+    return found.mappings().one_or_none()
 
 
 async def left(connection: AsyncConnection, slot_id: UUID, *, since: datetime) -> RowMapping:

@@ -1,7 +1,4 @@
-"""The tables, with the reason for every index and constraint.
-
-What must never be untrue is a constraint here, so that no code, old or new, can make it so.
-"""
+"""The tables, and why each index: what must never be untrue is a constraint, so that no code, old or new, makes it so."""
 
 from sqlalchemy import (
     BigInteger,
@@ -91,11 +88,17 @@ reservations = Table(
     Column("payment_version", Integer, nullable=False, server_default="0"),
     Column("failure_reason", Text),
     Column("cancel_requested_at", DateTime(timezone=True)),
+    Column("cancellation_policy", JSONB, comment="the terms that it was converted on"),
+    Column("cancellation", JSONB, comment="who asked, why, and on which terms"),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Column("refund_due_minor", BigInteger, comment="null: whatever was captured"),
+    Column("refund_attempt", Integer, nullable=False, server_default="1", comment="a failed refund gets a successor"),
     Column("confirmed_at", DateTime(timezone=True)),
     Column("discount_id", Uuid, ForeignKey("discounts.id"), comment="one use of it while the seats are pinned"),
     Column("notices", JSONB, nullable=False, server_default="[]", comment="what the guest must be told"),
     CheckConstraint(is_one_of("status", BookingStatus), name="reservations_status"),
     CheckConstraint("seats >= 1 AND total_minor >= 0", name="reservations_amounts"),
+    CheckConstraint("0 <= refund_due_minor AND refund_due_minor <= total_minor", name="reservations_refund_due"),
     # Seats are pinned exactly in the statuses that own them; an operator's case says for itself.
     CheckConstraint(
         f"status = 'needs_attention' OR seats_pinned = ({is_one_of('status', sorted(PINNED))})",

@@ -109,6 +109,15 @@ class Entry:
         return {**shown, "id": str(self.id), "reservation_id": str(self.reservation_id), **secrets}
 
 
+@dataclass(frozen=True)
+class Refund:
+    """One refund in the book: `pending`, `succeeded` or `failed`, as the provider says."""
+
+    payment_id: UUID
+    amount: int
+    status: str = "pending"
+
+
 class ScriptedPayments:
     """The double: `script` what goes wrong, `pay` as a guest, `transport` for the client under test.
 
@@ -125,7 +134,8 @@ class ScriptedPayments:
         self._scripts: dict[str, deque[Act]] = defaultdict(deque)
         self._always: dict[str, Act] = {}
         self._final: dict[str, dict[str, Any]] = {}
-        self._refund_ids: set[str] = set()
+        self.refunds: dict[str, Refund] = {}
+        self.refunds_take_time = False
 
     # what a test says
 
@@ -142,6 +152,7 @@ class ScriptedPayments:
     def heal(self) -> None:
         """End every fault."""
         self.before = self.after = None
+        self.refunds_take_time = False
         self._scripts.clear()
         self._always.clear()
 
@@ -161,6 +172,20 @@ class ScriptedPayments:
     def pay(self, payment_id: UUID) -> PaymentEvent:
         """Let the guest's card be authorised."""
         return self.change(payment_id, status=PaymentStatus.AUTHORIZED)
+
+    def settle_refund(self, payment_id: UUID, status: str = "succeeded") -> PaymentEvent:
+        """Let the newest refund of a payment come to its end, even if it had one: it may fail days after it looked done."""
+        refund_id = [key for key, one in self.refunds.items() if one.payment_id == payment_id][-1]
+        was, entry = self.refunds[refund_id], self.book[payment_id]
+        self.refunds[refund_id] = replace(was, status=status)
+        arrives = (status == "succeeded") - (was.status == "succeeded")
+        refunded = entry.refunded + arrives * was.amount
+        in_full = PaymentStatus.REFUNDED if refunded == entry.captured else PaymentStatus.PARTIALLY_REFUNDED
+        stands = in_full if status == "succeeded" else PaymentStatus.REFUND_FAILED
+        return self.change(payment_id, status=stands, refunded=refunded)
+
+    def refunds_of(self, payment_id: UUID) -> list["Refund"]:
+        return [one for one in self.refunds.values() if one.payment_id == payment_id]
 
     def event(self, payment_id: UUID) -> PaymentEvent:
         """Return the message that tells how a payment stands now."""
@@ -263,11 +288,17 @@ class ScriptedPayments:
         return {"outcome": "ok"}
 
     def _refund(self, entry: Entry, body: dict[str, Any]) -> dict[str, Any]:
-        if body["refund_id"] not in self._refund_ids:
-            self._refund_ids.add(body["refund_id"])
-            refunded = entry.refunded + body["amount"]
-            assert refunded <= entry.captured, "more was given back than was taken"
-            self.change(entry.id, status=PaymentStatus.REFUNDED, refunded=refunded)
+        refund = self.refunds.get(body["refund_id"])
+        if refund is not None and refund.status == "failed":
+            return _error("declined", "refund_failed")
+        if refund is None:
+            self.refunds[body["refund_id"]] = Refund(entry.id, body["amount"])
+            claimed = sum(one.amount for one in self.refunds_of(entry.id) if one.status != "failed")
+            assert claimed <= entry.captured, "more was given back than was taken"
+            if self.refunds_take_time:
+                self.change(entry.id, status=PaymentStatus.REFUND_PENDING)
+            else:
+                self.settle_refund(entry.id)
         return {"outcome": "ok"}
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from deploy.cli.__main__ import app
 from deploy.cli.saga_tree import draw
 from deploy.cli.sagas import Status
-from reservation_service.api.admin_schemas import ExplainedSagaView
+from reservation_service.api.saga_schemas import ExplainedSagaView
 from reservation_service.states import SagaStatus
 
 _SECRET = "a-secret-of-at-least-thirty-two-bytes"

@@ -31,7 +31,7 @@ from shared.auth import Caller
 from shared.clock import SystemClock
 from shared.database import Database
 from shared.flags import Flags, Override
-from shared.identifiers import new_id
+from shared.identifiers import derived_id, new_id
 from shared.internal_calls import InternalSeal
 from shared.invariants import check_all
 from shared.payment_contract import TO_PAYMENT_SERVICE, PaymentStatus
@@ -140,9 +140,9 @@ class Bench:
         assert booking is not None
         return Story(hold_id, slot_id, payment_id(booking))
 
-    async def copies(self, count: int) -> list[Story]:
-        """Put `count` equal free holds on one slot, by copying one: as many requests would take their time."""
-        story = await self.story(total_minor=0)
+    async def copies(self, count: int, *, total_minor: int = 0) -> list[Story]:
+        """Put `count` equal holds on one slot, by copying one: as many requests would take their time."""
+        story = await self.story(total_minor=total_minor)
         await self.sql(
             "UPDATE time_slots SET capacity = :taken, taken = :taken WHERE id = :id",
             taken=count * SEATS,
@@ -158,7 +158,11 @@ class Bench:
             count=count,
             id=story.hold_id,
         )
-        return [story, *(replace(story, hold_id=row["id"]) for row in copied)]
+        made = [row["id"] for row in copied]
+        return [
+            story,
+            *(replace(story, hold_id=made_id, payment_id=derived_id(made_id, "payment:1")) for made_id in made),
+        ]
 
     async def _slot(self) -> UUID:
         experience = {

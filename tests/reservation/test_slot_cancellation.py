@@ -42,7 +42,7 @@ async def go_on(office: BoxOffice, *, batch: int = 100) -> None:
         "UPDATE slot_cancellations SET due_at = clock_timestamp(), lease_until = NULL WHERE due_at IS NOT NULL"
     )
     settings = office.parts.settings.model_copy(update={"slot_cancellation_batch_size": batch})
-    await SlotCancellations(office.parts.database, settings).run_due()
+    await SlotCancellations(office.parts.database, settings, office.parts.metrics).run_due()
     await office.parts.engine.run_due()
     await office.parts.engine.drain(5)
 
@@ -53,14 +53,15 @@ async def held(office: BoxOffice, offer: Offer, seats: int = 1) -> tuple[Any, st
 
 
 async def test_everything_of_a_cancelled_slot_comes_to_its_end(office: BoxOffice) -> None:
-    """Holds are released by the operator, pending bookings cancelled at Stripe first, paid ones wait for their refund."""
-    offer = await office.offer(capacity=20)
+    """I5: holds are released by the operator, pending bookings cancelled at Stripe first, paid ones refunded in full."""
+    offer = await office.offer(capacity=20, cancellation_policy={"type": "none"})
     holders = [await held(office, offer, 2) for _ in range(5)]
     waiting, pending = await held(office, offer)
     answered(await waiting.convert(pending), 201)
     paid, confirmed = await held(office, offer)
     answered(await paid.convert(confirmed), 201)
     await office.pay(confirmed)
+    office.payments.refunds_take_time = True
     seen = await cancel(office, offer)
     assert seen["status"] == "cancelled"
     assert (await progress(office, offer))["status"] == "running"
@@ -69,7 +70,8 @@ async def test_everything_of_a_cancelled_slot_comes_to_its_end(office: BoxOffice
     told = await progress(office, offer)
     assert told["status"] == "awaiting_refund"
     assert told["finished_at"] is None
-    assert [told[name] for name in ("held_released", "pending_unwound", "confirmed_remaining")] == [5, 1, 1]
+    assert [told[name] for name in ("held_released", "pending_unwound", "confirmed_remaining")] == [5, 1, 0]
+    assert [told[name] for name in ("confirmed_cancelled", "refunds_outstanding", "refunds_failed")] == [1, 1, 0]
     for guest, hold in holders:
         shown = answered(await guest.see_hold(hold))
         assert shown["status"] == "released"
@@ -78,9 +80,18 @@ async def test_everything_of_a_cancelled_slot_comes_to_its_end(office: BoxOffice
     assert answered(await waiting.see(pending))["status"] == "cancelled"
     [entry] = office.payments.of(UUID(pending))
     assert entry.status == "canceled"
-    assert answered(await paid.see(confirmed))["status"] == "confirmed"
+    shown = answered(await paid.see(confirmed))
+    assert (shown["status"], shown["payment"]["status"]) == ("cancelled", "refund_pending")
+    assert (shown["cancellation"]["by"], shown["cancellation"]["refund"]["amount"]) == ("operator", 4500)
     [slot] = await office.sql("SELECT taken FROM time_slots WHERE id = :id", id=UUID(offer.slot_id))
-    assert slot["taken"] == 1
+    assert slot["taken"] == 0
+
+    [entry] = office.payments.of(UUID(confirmed))
+    await office.tell(office.payments.settle_refund(entry.id))
+    await office.parts.engine.drain(5)
+    await go_on(office)
+    told = await progress(office, offer)
+    assert [told[name] for name in ("status", "confirmed_cancelled", "refunds_outstanding")] == ["finished", 1, 0]
 
 
 async def test_nothing_is_sold_on_a_cancelled_slot(office: BoxOffice) -> None:

@@ -37,7 +37,7 @@ SAGA_MOVES = {
     "waiting": {"running", "unwinding"},
     "unwinding": {"compensated", "running", "needs_attention"},
     "completed": {"unwinding"},
-    "compensated": set(),
+    "compensated": {"unwinding", "needs_attention"},
     "needs_attention": {"running", "unwinding", "completed", "compensated"},
 }
 PAIRS = [(source, target) for source in BookingStatus for target in BookingStatus]

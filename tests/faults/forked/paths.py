@@ -10,7 +10,9 @@ from tests.faults.forked.stories import (
     Story,
     book,
     bury,
+    cancel,
     cancel_departure,
+    cancel_paid_departure,
     discount,
     displace,
     end_as_failed,
@@ -115,6 +117,9 @@ _PATHS = (
         0,
         home_of=("bury_event", "revive_event", "plan_replay", "confirm_replay", "step_replay", "cancel_replay"),
     ),
+    Path(
+        "cancel", cancel, 0, 0, home_of=("call_off_booking", "refund_payment"), again=("saga_progress",), passes_max=1
+    ),
     Path("refund", refund, SEATS, 0, home_of=("fetch_hinted_refund", "fetch_hinted_refunds")),
     Path(
         "refund_answer_lost",
@@ -135,6 +140,14 @@ _PATHS = (
         0,
         0,
         home_of=("change_time_slot", "claim_slot_cancellations", "release_cancelled_holds", "ask_to_unwind"),
+        passes_max=1,
+    ),
+    Path(
+        "cancel_paid_departure",
+        cancel_paid_departure,
+        0,
+        0,
+        home_of=("call_off_confirmed", "settle_slot_cancellation"),
         passes_max=1,
     ),
     Path("operate", operate, 0, 0, home_of=("add_discount", "change_discount")),

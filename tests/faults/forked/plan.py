@@ -7,8 +7,6 @@ from tests.architecture.crash_points import crash_point_names, points_of_room
 from tests.faults.forked.paths import PATHS, Path
 
 NOT_ON_ANY_PATH = {
-    "refund_payment.before": "no request asks a confirmed booking to be cancelled yet; before that nothing is captured",
-    "refund_payment.after": "as above; payment_service's side of a refund has a path of its own",
     "ask_timeline.before": "a look at what has happened; it changes nothing",
     "ask_timeline.after": "as above",
     **{
@@ -47,6 +45,7 @@ CONVERT = "book"
 _BY_THE_CLOCK = (
     "claim_due_sagas",
     "claim_slot_cancellations",
+    "call_off_confirmed",
     "claim_events",
     "claim_news",
     "forget_answers",

@@ -101,7 +101,8 @@ def _money(book: Sequence[Mapping[str, Any]], bookings: Sequence[Mapping[str, An
         lines[line["metadata"].get("reservation_id")].append(line)
     for booking in bookings:
         ours = lines[str(booking["id"])]
-        captured = [line["captured"] for line in ours if line["captured"]]
+        kept = "captured" if booking["status"] == "confirmed" else "net"
+        captured = [line[kept] for line in ours if line[kept]]
         if any(line["authorized"] for line in ours):
             yield f"{booking['id']} is {booking['status']}, and an authorisation is left open"
         if captured != ([booking["total_minor"]] if booking["status"] == "confirmed" else []):

@@ -228,6 +228,17 @@ async def _let_lapse(town: Town, hold_id: str) -> None:
     )
 
 
+async def cancel(town: Town, case: Case) -> None:
+    """A guest cancels a paid booking and makes the same call again until all the money is back.
+
+    Told again, it may be cancelled by now.
+    """
+    guest, hold_id = await _booked(town, case)
+    path = f"/v1/reservations/{hold_id}/cancel"
+    done = await town.insist(lambda: guest.ask("POST", path, key=f"cancel-{case.name}"), _has(status="cancelled"))
+    assert done["payment"]["refunded"]["amount"] == PRICE_MINOR, done
+
+
 async def refund(town: Town, case: Case) -> None:
     """A paid booking's money goes back in full, and asking for more than there is changes nothing."""
     await book(town, case)
@@ -285,6 +296,31 @@ async def _when_dead(town: Town, operator: Customer, event_id: str) -> str:
     return ours(await events())[0]
 
 
+async def _booked(town: Town, case: Case) -> tuple[Customer, str]:
+    """Book and pay, or find that it was done and taken back in an earlier life."""
+    guest, hold_id = await _hold(town, case)
+    await _pay(town, guest, hold_id, GOOD_CARD)
+    ends = {"confirmed", "cancelled"}
+    await town.insist(lambda: guest.see(hold_id), lambda seen: seen.json().get("status") in ends)
+    return guest, hold_id
+
+
+async def cancel_paid_departure(town: Town, case: Case) -> None:
+    """An operator cancels a slot that is fully paid: the booking is cancelled, and its money goes back."""
+    guest, hold_id = await _booked(town, case)
+    await _cancel_slot(town, case)
+    done = await town.insist(lambda: guest.see(hold_id), _has(status="cancelled"))
+    assert done["payment"]["refunded"]["amount"] == PRICE_MINOR, done
+
+
+async def _cancel_slot(town: Town, case: Case) -> None:
+    operator = town.operator()
+    path = f"/admin/v1/time-slots/{case.offer.slot_id}"
+    change = {"status": "cancelled", "reason": "storm"}
+    await town.insist(lambda: operator.ask("PATCH", path, json=change), _done)
+    await town.insist(lambda: operator.ask("GET", f"{path}/cancellation"), _has(status="finished"))
+
+
 async def cancel_departure(town: Town, case: Case) -> None:
     """An operator cancels a slot with one hold and one booking that waits for its card: both come to their end.
 
@@ -301,11 +337,7 @@ async def cancel_departure(town: Town, case: Case) -> None:
                 lambda guest=guest, hold_id=held["id"]: guest.convert(hold_id),  # type: ignore[misc]
                 lambda answer: _decided(answer) or _refused("SLOT_CLOSED")(answer),
             )
-    operator = town.operator()
-    path = f"/admin/v1/time-slots/{case.offer.slot_id}"
-    change = {"status": "cancelled", "reason": "storm"}
-    await town.insist(lambda: operator.ask("PATCH", path, json=change), _done)
-    await town.insist(lambda: operator.ask("GET", f"{path}/cancellation"), _has(status="finished"))
+    await _cancel_slot(town, case)
 
 
 async def operate(town: Town, case: Case) -> None:

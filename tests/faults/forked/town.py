@@ -122,7 +122,7 @@ class Town:
         return await self._sandbox.post(f"/v1/payment_intents/{intent_id}/confirm", data=form)
 
     async def order_refund(self, payment_id: UUID, order: RefundPayment) -> httpx.Response:
-        """Order a refund at payment_service's door, signed as reservation_service signs; nothing else asks for one yet."""
+        """Order a refund at payment_service's door, signed as reservation_service signs: any amount, under any id."""
         path = f"/internal/v1/payments/{payment_id}/refunds"
         headers = {"idempotency-key": f"{order.refund_id}:refund", "content-type": "application/json"}
         body = order.model_dump_json().encode()

@@ -1,0 +1,222 @@
+"""Money that has to come back: beside a capture, late, twice, refused, and days after everybody thought it had."""
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from reservation_service.saga.definition import Event
+from shared.payment_contract import PaymentStatus
+from tests.answers import answered, refused
+from tests.doubles import scripted_payments as acts
+from tests.reservation.box_office import BoxOffice
+from tests.reservation.called_off import TOTAL_MINOR, confirmed, pending
+from tests.scenarios import fired
+
+HALF = {"type": "tiers", "tiers": [{"until_minutes_before": 60, "refund_percent": 50}]}
+
+
+@pytest.mark.parametrize("capture_method", ["manual", "automatic"])
+async def test_a_cancel_meets_the_capture(office: BoxOffice, capture_method: str) -> None:
+    """K04, W19: asked for while the money is being taken, a booking is confirmed and cancelled in one transaction."""
+    booked = await pending(office, capture_method=capture_method, cancellation_policy={"type": "none"})
+    taken, go_on = asyncio.Event(), asyncio.Event()
+
+    async def meanwhile(operation: str) -> None:
+        if operation == "capture" and not taken.is_set():
+            taken.set()
+            await go_on.wait()
+
+    office.payments.after = meanwhile
+    await office.tell(office.payments.pay(booked.entry.id))
+    await asyncio.wait_for(taken.wait(), 10)
+    shown = answered(await booked.cancel(), 202)
+    assert shown["status"] == "pending"
+    go_on.set()
+    await office.parts.engine.drain(5)
+    shown = answered(await booked.cancel())
+    assert (shown["status"], shown["payment"]["status"]) == ("cancelled", "refunded")
+    moves = await office.sql(
+        "SELECT to_status, xmin::text AS by FROM reservation_events WHERE reservation_id = :id ORDER BY id DESC LIMIT 2",
+        id=UUID(booked.id),
+    )
+    assert [move["to_status"] for move in moves] == ["cancelled", "confirmed"]
+    assert len({move["by"] for move in moves}) == 1, "one transaction"
+    fired("K04", 1)
+
+
+async def test_money_that_came_unheard_goes_back(office: BoxOffice) -> None:
+    """W19, S13: the cancel at the provider comes too late, because the money was there: all of it goes back."""
+    booked = await pending(office)
+    office.payments.change(booked.entry.id, status=PaymentStatus.CAPTURED, captured=TOTAL_MINOR, captures=1)
+    shown = answered(await booked.cancel())
+    assert (shown["status"], shown["payment"]["refunded"]["amount"]) == ("cancelled", TOTAL_MINOR)
+    assert shown["cancellation"]["refund"]["amount"] == TOTAL_MINOR
+
+
+async def test_money_that_comes_after_the_end_goes_back(office: BoxOffice) -> None:
+    """W19: a message of money for a booking that is cancelled and over: all of it goes back, once, and the guest is told."""
+    booked = await pending(office)
+    answered(await booked.cancel())
+    assert (await booked.saga())["status"] == "compensated"
+    for _ in range(2):
+        await booked.tell(
+            office.payments.change(booked.entry.id, status=PaymentStatus.CAPTURED, captured=TOTAL_MINOR, captures=1)
+        )
+        assert (booked.entry.refunded, (await booked.saga())["status"]) == (TOTAL_MINOR, "compensated")
+    assert len(office.payments.refunds_of(booked.entry.id)) == 1
+    assert answered(await booked.cancel())["notices"]
+    fired("W19", 1)
+
+
+async def test_a_refund_that_is_called_back_is_not_forgotten(office: BoxOffice) -> None:
+    """S27, I5: Stripe cancels a refund that had looked done: the saga opens again by itself, and ends with a person."""
+    booked = await confirmed(office)
+    answered(await booked.cancel())
+    office.payments.settle_refund(booked.entry.id, "failed")
+    await booked.tell(office.payments.change(booked.entry.id, status=PaymentStatus.CAPTURED))
+    saga = await booked.saga()
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: refund_failed")
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json={"reason": "once more"}))
+    await office.parts.engine.drain(5)
+    assert (booked.entry.refunded, (await booked.saga())["status"]) == (TOTAL_MINOR, "compensated")
+    fired("S27", 1)
+
+
+async def test_two_cancels_are_one_refund(office: BoxOffice) -> None:
+    """K05: eight calls at once under keys of their own, from the guest and an operator: one refund."""
+    booked = await confirmed(office)
+    calls = [booked.cancel(key=f"k{n}") for n in range(6)] + [booked.cancel_as_operator() for _ in range(2)]
+    answers = await asyncio.gather(*calls)
+    assert {answer.status_code for answer in answers} <= {200, 202}, [answer.text for answer in answers]
+    shown = answered(await booked.cancel(key="last"))
+    assert (shown["status"], shown["payment"]["refunded"]["amount"]) == ("cancelled", TOTAL_MINOR)
+    assert [one.amount for one in office.payments.refunds_of(booked.entry.id)] == [TOTAL_MINOR]
+    fired("K05", len(answers) - 1)
+
+
+async def test_money_on_its_way_is_202(office: BoxOffice) -> None:
+    """B3: seats are free at once, the answer is 202 until the money has arrived, and the news of it ends the saga."""
+    booked = await confirmed(office)
+    office.payments.refunds_take_time = True
+    shown = answered(await booked.cancel(), 202)
+    assert (shown["status"], shown["payment"]["status"]) == ("cancelled", "refund_pending")
+    assert await office.free(booked.offer) == 10
+    answered(await booked.cancel(), 202)
+    assert [one.amount for one in office.payments.refunds_of(booked.entry.id)] == [TOTAL_MINOR]
+    await booked.tell(office.payments.settle_refund(booked.entry.id))
+    assert answered(await booked.cancel())["payment"]["status"] == "refunded"
+    assert (await booked.saga())["status"] == "compensated"
+
+
+async def test_a_refund_that_fails_has_a_second_path(office: BoxOffice) -> None:
+    """S27, B3: the booking stays cancelled, a person is told why, and `retry` orders another refund, once."""
+    booked = await confirmed(office, cancellation_policy=HALF)
+    office.payments.refunds_take_time = True
+    answered(await booked.cancel(), 202)
+    await booked.tell(office.payments.settle_refund(booked.entry.id, "failed"))
+    saga = await booked.saga()
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: refund_failed")
+    shown = answered(await booked.cancel(), 202)
+    assert (shown["status"], shown["payment"]["status"]) == ("cancelled", "refund_failed")
+    office.payments.refunds_take_time = False
+    why = {"reason": "the bank is back"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
+    await office.parts.engine.drain(5)
+    assert answered(await booked.cancel())["payment"]["refunded"]["amount"] == TOTAL_MINOR // 2
+    refunds = office.payments.refunds_of(booked.entry.id)
+    assert [(one.amount, one.status) for one in refunds] == [(4500, "failed"), (4500, "succeeded")]
+    fired("S27", 1)
+
+
+async def test_a_refund_that_fails_days_later_is_not_forgotten(office: BoxOffice) -> None:
+    """S27: it had looked done and the saga was over; the news opens a case, and `retry` gives the money back again."""
+    booked = await confirmed(office)
+    answered(await booked.cancel())
+    assert (await booked.saga())["status"] == "compensated"
+    await booked.tell(office.payments.settle_refund(booked.entry.id, "failed"))
+    saga = await booked.saga()
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: refund_failed")
+    answered(await booked.cancel(), 202)
+    why = {"reason": "another account"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
+    await office.parts.engine.drain(5)
+    assert (booked.entry.refunded, (await booked.saga())["status"]) == (TOTAL_MINOR, "compensated")
+    (line,) = await office.sql(
+        "SELECT step FROM saga_log WHERE saga_id = :id AND event = :event", id=saga["id"], event=str(Event.IN_VAIN)
+    )
+    assert line["step"] == "capture_payment"
+    fired("S27", 1)
+
+
+async def test_a_person_may_have_paid_it_back_otherwise(office: BoxOffice) -> None:
+    """The other way out: an operator vouches that the guest has the money, and no later news starts it again."""
+    booked = await confirmed(office)
+    office.payments.always("refund", acts.DECLINED)
+    answered(await booked.cancel(), 202)
+    saga = await booked.saga()
+    body = {"outcome": "cancelled", "reason": "paid in cash"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/resolve", json=body))
+    answered(await booked.cancel())
+    office.payments.heal()
+    await booked.tell(office.payments.change(booked.entry.id))
+    assert ((await booked.saga())["status"], booked.entry.refunded) == ("compensated", 0)
+
+
+async def test_what_was_given_back_before_counts(office: BoxOffice) -> None:
+    """S29, S30: somebody gave part back in Stripe's dashboard; together it is never more than the terms give."""
+    booked = await confirmed(office, cancellation_policy=HALF)
+    office.payments.change(booked.entry.id, status=PaymentStatus.PARTIALLY_REFUNDED, refunded=1500)
+    shown = answered(await booked.cancel(), 200)
+    assert [one.amount for one in office.payments.refunds_of(booked.entry.id)] == [3000]
+    assert shown["cancellation"]["refund"]["amount"] == 4500
+
+
+async def test_an_outage_is_sat_out(office: BoxOffice) -> None:
+    """S21: payment_service is away; the seats are free all the same, and the refund is made when it is back."""
+    booked = await confirmed(office)
+    office.payments.always("get", acts.NO_CONNECTION)
+    shown = answered(await booked.cancel(), 202)
+    assert (shown["status"], await office.free(booked.offer)) == ("cancelled", 10)
+    await booked.turn()
+    office.payments.heal()
+    await booked.turn()
+    assert answered(await booked.cancel())["payment"]["status"] == "refunded"
+
+
+async def test_nobody_vouches_for_what_was_called_off(office: BoxOffice) -> None:
+    """A booking that somebody asked to cancel never ends confirmed, not even on an operator's word."""
+    booked = await pending(office)
+    office.payments.always("capture", acts.BUSY)
+    await office.pay(booked.id)
+    answered(await booked.cancel(), 202)
+    for _ in range(4):
+        await booked.turn()
+    saga = await booked.saga()
+    assert (saga["status"], await office.status(booked.id)) == ("needs_attention", "needs_attention")
+    body = {"outcome": "confirmed", "reason": "it was captured"}
+    path = f"/admin/v1/sagas/{saga['id']}"
+    refused(await office.operator().ask("POST", f"{path}/resolve", json=body), 409, "INVALID_SAGA_STATUS")
+    office.payments.heal()
+    answered(await office.operator().ask("POST", f"{path}/retry", json={"reason": "Stripe is back"}))
+    await office.parts.engine.drain(5)
+    assert (await office.status(booked.id), booked.entry.refunded) == ("cancelled", TOTAL_MINOR)
+    fired("K04", 1)
+
+
+async def test_a_booking_that_was_vouched_for_can_be_cancelled(office: BoxOffice) -> None:
+    """Confirmed on an operator's word, its journal never confirmed it: seats and money come back all the same."""
+    booked = await pending(office)
+    office.payments.always("capture", acts.UNKNOWN_APPLIED)
+    await office.pay(booked.id)
+    for _ in range(4):
+        await booked.turn()
+    saga = await booked.saga()
+    assert saga["status"] == "needs_attention"
+    await booked.tell(office.payments.change(booked.entry.id))
+    body = {"outcome": "confirmed", "reason": "captured, says Stripe"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/resolve", json=body))
+    office.payments.heal()
+    shown = answered(await booked.cancel())
+    assert (shown["status"], booked.entry.refunded) == ("cancelled", TOTAL_MINOR)
+    assert await office.free(booked.offer) == 10
