@@ -34,6 +34,8 @@ _MONEY_IS_SECURED = frozenset(
 )
 # What payment_service says when the provider's object is not the one we asked for: no retry makes that right.
 _CONTRADICTIONS = frozenset({"amount_mismatch", "identity_mismatch", "status_conflict", "refund_mismatch"})
+# Of a payment that stands like this nothing is on its way: a refund that was accepted has failed, or was called back.
+_NO_REFUND_PENDING = frozenset({PaymentStatus.REFUND_FAILED, PaymentStatus.CAPTURED, PaymentStatus.PARTIALLY_REFUNDED})
 _EVENTS = {
     Outcome.OK: Event.DONE,
     Outcome.DECLINED: Event.REFUSED,
@@ -173,7 +175,7 @@ def _arrived(booking: Booking, answer: PaymentAnswer, asked: PaymentView) -> Res
     newest = max((asked, answer.payment or asked), key=lambda payment: payment.version)
     if _is_settled(booking, newest):
         return Result(Event.DONE, newest)
-    if newest.status is PaymentStatus.REFUND_FAILED:
+    if newest.status in _NO_REFUND_PENDING:
         return Result(Event.REFUSED, newest, {"code": REFUND_FAILED})
     return Result(Event.UNDER_WAY, newest)
 
