@@ -57,6 +57,7 @@ class Metrics(ProcessMetrics):
             "reservation_rate_limited", "Which limit turns requests away?", ["policy"], registry=registry
         )
         self._count_bookings(registry)
+        self._declare_streams(registry)
 
     def _count_bookings(self, registry: CollectorRegistry) -> None:
         self.conversions = Counter(

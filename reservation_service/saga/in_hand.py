@@ -8,7 +8,7 @@ from reservation_service.saga.definition import Direction, Event, Saga
 from reservation_service.saga.journal import Journal
 from reservation_service.saga.patience import Patience
 from reservation_service.settings import ReservationSettings
-from reservation_service.states import SagaStatus
+from reservation_service.states import BookingStatus, SagaStatus
 from reservation_service.store import reservations, saga_log
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
@@ -45,6 +45,25 @@ class SagaInHand:
 
     def _captured(self) -> bool:
         return bool((self._booking["payment"] or {}).get("captured"))
+
+    def _is_called_off(self) -> bool:
+        """Somebody asked for the end of this booking while the way back is still open.
+
+        Once the money is taken, or the payment could no longer be cancelled, the way leads forward: the booking becomes
+        final, and what was asked for is then a cancellation with a refund.
+        """
+        if self._booking["cancel_requested_at"] is None or self._booking["status"] != BookingStatus.PENDING:
+            return False
+        return not (self._captured() or self._journal.is_past_pivot(self._saga) or self._journal.came_too_late())
+
+    def _is_cancelled_after_all(self) -> bool:
+        """Somebody asked while the money was being taken: confirmed and cancelled in this very transaction."""
+        return self._booking["cancel_requested_at"] is not None and self._booking["status"] == BookingStatus.CONFIRMED
+
+    def _longest_wait_s(self) -> float:
+        """Return how far tries may be apart: while seats are kept not far, when only money is left an outage is sat out."""
+        kept = self._booking["seats_pinned"]
+        return self._settings.saga_backoff_max_s if kept else self._settings.refund_look_max_seconds
 
     async def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
         await saga_log.append(self._tx, self._row, step, direction, event, detail=detail)

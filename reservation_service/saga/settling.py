@@ -21,7 +21,7 @@ from reservation_service.saga.definition import (
     Verdict,
 )
 from reservation_service.saga.in_hand import SagaInHand
-from reservation_service.states import BookingStatus, SagaStatus
+from reservation_service.states import SagaStatus
 from reservation_service.store import saga_log
 from shared.due_rows import backoff_s
 
@@ -107,20 +107,6 @@ class Settling(SagaInHand):
 
     def _may_begin(self, step: RemoteStep) -> bool:
         return self._patience.may_begin(maybe_sent=self._journal.maybe_sent(step))
-
-    def _is_called_off(self) -> bool:
-        """Somebody asked for the end of this booking while the way back is still open.
-
-        Once the money is taken, or the payment could no longer be cancelled, the way leads forward: the booking becomes
-        final, and what was asked for is then a cancellation with a refund.
-        """
-        if self._booking["cancel_requested_at"] is None or self._booking["status"] != BookingStatus.PENDING:
-            return False
-        return not (self._captured() or self._journal.is_past_pivot(self._saga) or self._journal.came_too_late())
-
-    def _is_cancelled_after_all(self) -> bool:
-        """Somebody asked while the money was being taken: confirmed and cancelled in this very transaction."""
-        return self._booking["cancel_requested_at"] is not None and self._booking["status"] == BookingStatus.CONFIRMED
 
     async def _pause(self, pause: Pause, look: Look) -> tuple[bool, Call | None]:
         verdict = pause.verdict(self._booking)
@@ -273,11 +259,6 @@ class Settling(SagaInHand):
         wait_s = max(wait_s, result.retry_after_s or 0.0)
         await self._rest(wait_s if left_s is None else min(wait_s, left_s + 0.1), self.status)
         return False
-
-    def _longest_wait_s(self) -> float:
-        """Return how far tries may be apart: while seats are kept not far, when only money is left an outage is sat out."""
-        kept = self._booking["seats_pinned"]
-        return self._settings.saga_backoff_max_s if kept else self._settings.refund_look_max_seconds
 
     async def _left_for(self, call: Call, result: Result) -> float | None:
         """Return how long this call may still be tried; None when only the number of its failures bounds it."""
