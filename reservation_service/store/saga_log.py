@@ -116,9 +116,8 @@ async def lock_newest_of(tx: AsyncConnection, reservation_id: UUID) -> SagaRow |
 
 
 def _newest(reservation_id: UUID) -> Select[Any]:
-    present = sagas.join(reservations, and_(reservations.c.id == sagas.c.reservation_id, _of_the_present_payment()))
-    query = _sagas().select_from(present).where(sagas.c.reservation_id == reservation_id)
-    return query.order_by(sagas.c.id.desc()).limit(1)
+    query = _sagas().join(reservations, and_(reservations.c.id == sagas.c.reservation_id, _of_the_present_payment()))
+    return query.where(sagas.c.reservation_id == reservation_id).order_by(sagas.c.id.desc()).limit(1)
 
 
 async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
@@ -170,8 +169,8 @@ async def reasons(connection: AsyncConnection) -> Mapping[str, int]:
 async def count_walking_back(connection: AsyncConnection) -> int:
     """Return how many sagas of bookings that have ended are still on their way back: money is all that is left there."""
     found = await connection.execute(
-        select(func.count())
-        .select_from(sagas.join(reservations, reservations.c.id == sagas.c.reservation_id))
+        select(func.count(sagas.c.id))
+        .join(reservations, reservations.c.id == sagas.c.reservation_id)
         .where(
             text(f"{is_one_of('sagas.status', sorted(LIVE_SAGA))}"),  # as the partial index has it
             sagas.c.status == SagaStatus.UNWINDING,

@@ -109,7 +109,9 @@ async def _claim_cancellations(play: Play, tx: Any) -> Any:
     rows = await slot_cancellations.claim(tx, limit=2, lease_s=play.number(1, 60))
     for row in sorted(rows, key=lambda row: row["id"]):
         await slot_cancellations.release_held(tx, row["id"], batch=play.number(1, 3))
-        await slot_cancellations.ask_to_unwind(tx, row["id"], batch=play.number(1, 3))
+        told_why = {"by": "operator", "reason": play.either("storm", "fog")}
+        await slot_cancellations.ask_to_unwind(tx, row["id"], batch=play.number(1, 3), cancellation=told_why)
+        await slot_cancellations.call_off(tx, row["id"], batch=play.number(1, 3), cancellation=told_why)
         left = await slot_cancellations.left(tx, row["id"], since=row["started_at"])
         await slot_cancellations.rest(tx, row, CancellationStatus.RUNNING, due_in_s=play.number(0, 30))
         return left

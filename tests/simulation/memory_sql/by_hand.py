@@ -46,6 +46,8 @@ def _handlers() -> dict[str, Handler]:
         slot_cancellations._RELEASE: _release,
         slot_cancellations._WAKE: _wake,
         slot_cancellations._ASK: _ask,
+        slot_cancellations._OPEN_AGAIN: _open_again,
+        slot_cancellations._CALL_OFF: _call_off,
         slot_cancellations._LEFT: _left,
     }
     return {text.sql: handler for text, handler in found.items()}
@@ -156,8 +158,10 @@ def _expire(store: Any, given: Parameters) -> Result:
     tables = _tables()
     only = {name: value for name, value in given.items() if name != "batch"}
     due = _due(store, only)[: given["batch"]]
+    for slot_id in {row["time_slot_id"] for row in due}:  # one update of each slot, as the statement has it
+        seats = sum(row["seats"] for row in due if row["time_slot_id"] == slot_id)
+        _add_seats(store, store.rows(tables.time_slots)[slot_id], -seats)
     for row in due:
-        _add_seats(store, store.rows(tables.time_slots)[row["time_slot_id"]], -row["seats"])
         values = {"status": "expired", "seats_pinned": False, "version": row["version"] + 1}
         store.change(tables.reservations, row, values)
         _note(store, row, "expired", "time ran out")
@@ -230,9 +234,37 @@ def _ask(store: Any, given: Parameters) -> Result:
     rows = [store.rows(tables.reservations)[booking_id] for booking_id in given["ids"]]
     asked = [row for row in rows if row["status"] == "pending" and row["cancel_requested_at"] is None]
     for row in asked:
-        values = {"cancel_requested_at": store.now(), "version": row["version"] + 1}
-        store.change(tables.reservations, row, values)
+        _write_down(store, row, given)
     return Result([], [], rowcount=len(asked))
+
+
+def _write_down(store: Any, row: dict[str, Any], given: Parameters, **more: Any) -> None:
+    asked = {"cancel_requested_at": store.now(), "cancellation": orjson.loads(given["cancellation"])}
+    store.change(_tables().reservations, row, {**asked, "version": row["version"] + 1, **more})
+
+
+def _open_again(store: Any, given: Parameters) -> Result:
+    newest = []
+    for booking in _bookings_of(store, given["slot_id"], "confirmed"):
+        sagas = [row for row in _sagas_of(store, booking) if row["generation"] == booking["generation"]]
+        newest += [row for row in sagas if row["id"] == max(saga["id"] for saga in sagas)]
+    final = sorted((row for row in newest if row["status"] == "completed"), key=lambda row: row["id"])
+    for row in final[: given["batch"]]:
+        values = {"status": "unwinding", "unwinding_because": "asked", "due_at": store.now(), "lease_until": None}
+        store.change(_tables().sagas, row, {**values, "lease_epoch": row["lease_epoch"] + 1, "attempts": 0})
+    return Result(["reservation_id"], [[row["reservation_id"]] for row in final[: given["batch"]]])
+
+
+def _call_off(store: Any, given: Parameters) -> Result:
+    rows = [store.rows(_tables().reservations)[booking_id] for booking_id in given["ids"]]
+    final = [row for row in rows if row["status"] == "confirmed"]
+    for row in final:
+        _write_down(store, row, given, refund_due_minor=row["total_minor"])
+    return Result([], [], rowcount=len(final))
+
+
+def _sagas_of(store: Any, booking: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in store.all(_tables().sagas) if row["reservation_id"] == booking["id"]]
 
 
 def _left(store: Any, given: Parameters) -> Result:
@@ -242,7 +274,12 @@ def _left(store: Any, given: Parameters) -> Result:
         for status in ("held", "pending", "confirmed", "needs_attention")
     }
     over = _bookings_of(store, slot_id, "cancelled", "failed")
-    unwound = sum(
-        row["cancel_requested_at"] is not None and row["cancel_requested_at"] >= given["since"] for row in over
-    )
-    return Result.of_dicts([{**counts, "unwound": unwound}])
+    asked = [row for row in over if row["cancel_requested_at"] and row["cancel_requested_at"] >= given["since"]]
+    stands = [{saga["status"] for saga in _sagas_of(store, row)} for row in over]
+    more = {
+        "unwound": sum(row["confirmed_at"] is None for row in asked),
+        "cancelled": sum(row["confirmed_at"] is not None for row in asked),
+        "refunds_outstanding": sum("unwinding" in statuses for statuses in stands),
+        "refunds_failed": sum("needs_attention" in statuses for statuses in stands),
+    }
+    return Result.of_dicts([{**counts, **more}])
