@@ -164,7 +164,14 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "in-flight-as-not-sent",
         "the call that trips the breaker was sent, and is reported as never sent",
-        (Edit("payment_service/gateway/breaker.py", _JUDGED_INSIDE, _READ_FROM_THE_BREAKER),),
+        (
+            Edit("payment_service/gateway/breaker.py", _JUDGED_INSIDE, _READ_FROM_THE_BREAKER),
+            Edit(
+                "payment_service/gateway/guarded.py",
+                "course.may_have_happened |= result.outcome is Outcome.UNKNOWN",
+                "course.may_have_happened = False",
+            ),
+        ),
         (_STRIPES_DOOR,),
     ),
     Bug(
