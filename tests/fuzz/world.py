@@ -155,14 +155,12 @@ BODIES: dict[str, Callable[[World, Body], Body]] = {
     "changeExperience": lambda _, body: {"max_party": body.get("max_party"), "title": "Fuzz", "reason": "fuzz"},
     "addTicketType": lambda _, body: body | {"code": f"t{uuid4().hex[:12]}", "price": _TICKETS[0]["price"]},
     "changeTicketType": lambda _, body: body | {"price": _TICKETS[0]["price"]},
-    "addTimeSlot": lambda world, body: (
-        body
-        | {
-            "experience_id": world.experience_id(),
-            "starts_at": "2040-01-01T10:00:00Z",
-            "ends_at": "2040-01-01T12:00:00Z",
-        }
-    ),
+    "addTimeSlot": lambda world, body: {
+        "experience_id": world.experience_id(),
+        "starts_at": "2040-01-01T10:00:00Z",
+        "ends_at": "2040-01-01T12:00:00Z",
+        "capacity": abs(int(body.get("capacity") or 0)) % 1000,
+    },
     "changeTimeSlot": lambda _, body: {"capacity": 1000 + (body.get("capacity") or 0) % 1000, "reason": "fuzz"},
     "addDiscount": lambda _, body: (
         body
