@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -26,7 +25,7 @@ from tests.redis_weather.plugin import (
 )
 from tests.scenarios import watch
 from tests.scenarios.watch import pytest_itemcollected, pytest_sessionfinish
-from tests.surroundings import ROOM_FOR_CROWDS, STACK_ENV, clean_environment
+from tests.surroundings import ROOM_FOR_CROWDS, open_stack, template_of
 from tests.system import System
 
 __all__ = [
@@ -78,12 +77,8 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
         yield url
 
 
-def _template_of(service: str) -> str:
-    return f"template_{service}"
-
-
 def _migrated_template(postgres: Postgres, service: str) -> str:
-    name = _template_of(service)
+    name = template_of(service)
     postgres.create_database(name)
     migrate({service: postgres.url(name)})
     return name
@@ -103,7 +98,7 @@ def payment_template(postgres: Postgres) -> str:
 
 def _clone(request: pytest.FixtureRequest, postgres: Postgres, databases: Databases, service: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    databases.create(name, template=_template_of(service))
+    databases.create(name, template=template_of(service))
     yield postgres.url(name)
     if request.node.get_closest_marker("plants_violations") is None:
         assert violated(postgres.dsn(name), service) == {}, "the database is not as the audit wants it"
@@ -135,15 +130,7 @@ def stack(
     payment_template: str,
 ) -> Iterator[Stack]:
     """The whole system as real processes: both services and the Stripe sandbox, shared by all tests that ask for it."""
-    for name, template in (("stack_reservation", reservation_template), ("stack_payment", payment_template)):
-        postgres.create_database(name, template=template)
-    environ = clean_environment() | {
-        "RESERVATION_DATABASE_URL": postgres.url("stack_reservation"),
-        "PAYMENT_DATABASE_URL": postgres.url("stack_payment"),
-        "REDIS_URL": redis_url,
-    }
-    folder: Path = tmp_path_factory.mktemp("stack")
-    with Stack(folder, environ=environ, durable=False, extra_env=STACK_ENV) as running:
+    with open_stack(tmp_path_factory.mktemp("stack"), postgres, redis_url, name="stack") as running:
         yield running
 
 

@@ -1,7 +1,12 @@
 """How the system under test differs from production: the scale of time, room for crowds, and nothing from the shell."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from deploy.embedded.postgres import Postgres
+from deploy.embedded.stack import Stack
 from tests.system import LEASE_S
 
 # Many tests send a crowd from one address; what the limits do has tests of its own.
@@ -77,3 +82,21 @@ _OURS = (
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what a developer's shell may hold and a test must not inherit."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+
+
+def template_of(service: str) -> str:
+    """Return the name of the migrated database that a service's databases are copies of."""
+    return f"template_{service}"
+
+
+@contextmanager
+def open_stack(folder: Path, postgres: Postgres, redis_url: str, *, name: str) -> Iterator[Stack]:
+    """Start the whole system as real processes, on two new databases of a server that has the templates."""
+    urls = {}
+    for service in ("reservation", "payment"):
+        database = f"{name}_{service}"
+        postgres.create_database(database, template=template_of(service))
+        urls[f"{service.upper()}_DATABASE_URL"] = postgres.url(database)
+    environ = clean_environment() | urls | {"REDIS_URL": redis_url}
+    with Stack(folder, environ=environ, durable=False, extra_env=STACK_ENV) as stack:
+        yield stack

@@ -1,0 +1,27 @@
+"""A system of its own: it is asked for payments of bookings that nobody made, which the audit of a shared one would find."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.embedded.postgres import Postgres
+from tests.surroundings import open_stack
+from tests.system import System
+
+
+@pytest.fixture
+def system(
+    tmp_path: Path,
+    postgres: Postgres,
+    redis_url: str,
+    reservation_template: str,
+    payment_template: str,
+    http: httpx.Client,
+) -> Iterator[System]:
+    """Both services and the sandbox; after the test, both services' own audits must be clean."""
+    with open_stack(tmp_path, postgres, redis_url, name="fuzz") as stack:
+        system = System(stack, http)
+        yield system
+        system.assert_consistent()
