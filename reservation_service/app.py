@@ -25,6 +25,7 @@ from reservation_service.api import (
     experiences,
     guest_sessions,
     holds,
+    lookup,
     payment_events,
     reservations,
     sagas,
@@ -73,6 +74,7 @@ _ROUTERS = (
     time_slots.router,
     availability.router,
     holds.router,
+    lookup.router,
     reservations.router,
     timelines.router,
     payment_events.router,
@@ -159,7 +161,7 @@ def create_app(
     app.include_router(metrics_router(metrics.registry))
     app.state.parts = _parts(work, tokens)
     app.state.when_leaving = (work.watch.close,)
-    _limit_rates(app, work)
+    _limit_rates(app)
     app.add_middleware(HttpEdge, metric=metrics.requests)
     _open_to_pages(app, settings.cors_allowed_origins)
     return app
@@ -174,6 +176,7 @@ def _tokens(work: Behaviours) -> TokenVerifier:
 
 def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
     ground, settings = work.ground, work.ground.settings
+    counter = RateCounter(ground.redis, ground.metrics, ground.clock)
     return Parts(
         settings=settings,
         database=ground.database,
@@ -187,6 +190,7 @@ def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
         timelines=work.timelines,
         tokens=tokens,
         api_keys=work.api_keys,
+        rate_limits=RateLimits(settings, counter, partial(ground.flags.is_on, RATE_LIMITING), ground.metrics),
         internal=InternalDoor(
             InternalSigner(settings.internal_signing_keys, tag=TO_RESERVATION_SERVICE, clock=ground.clock),
             bearer=settings.internal_bearer_secret,
@@ -196,14 +200,13 @@ def _parts(work: Behaviours, tokens: TokenVerifier) -> Parts:
     )
 
 
-def _limit_rates(app: FastAPI, work: Behaviours) -> None:
-    ground = work.ground
-    counter = RateCounter(ground.redis, ground.metrics, ground.clock)
+def _limit_rates(app: FastAPI) -> None:
+    parts: Parts = app.state.parts
     app.add_middleware(
         RateLimitDoor,
-        limits=RateLimits(ground.settings, counter, partial(ground.flags.is_on, RATE_LIMITING), ground.metrics),
-        tokens=app.state.parts.tokens,
-        addresses=ClientAddresses(ground.settings.trusted_proxies),
+        limits=parts.rate_limits,
+        tokens=parts.tokens,
+        addresses=ClientAddresses(parts.settings.trusted_proxies),
         routes=[route for router in _ROUTERS for route in router.routes],
     )
 

@@ -23,6 +23,8 @@ class ReservationSettings(SharedSettings):
     )
     guest_token_days: int = Field(30, ge=1, description="how long a guest can come back to a booking")
 
+    lookup_token_minutes: int = Field(60, ge=1, description="how long a booking that was looked up stays open")
+
     hold_ttl_seconds: int = Field(600, ge=1, le=1800, description="how long a hold lasts unless the experience says so")
     hold_lifetime_max_seconds: int = Field(1800, ge=1, description="no extension keeps a hold longer than this")
     hold_extensions_max: int = Field(2, ge=0, description="how often one hold may be extended")
@@ -93,6 +95,12 @@ class ReservationSettings(SharedSettings):
     )
     rate_limit_guest_sessions_per_minute: int = Field(
         20, ge=1, description="POST /v1/guest-sessions, per client address"
+    )
+    rate_limit_lookups_per_hour: int = Field(
+        20, ge=1, description="POST /v1/reservations/lookup, per client address: a reference is no password"
+    )
+    rate_limit_lookups_per_reference: int = Field(
+        5, ge=1, description="the same in an hour per reference, whether there is such a one or not"
     )
     rate_limit_caller_per_second: int = Field(
         100, ge=1, description="everything under /v1, per customer, or per client address without a token"

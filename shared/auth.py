@@ -12,6 +12,7 @@ from shared.settings import SharedSettings
 from shared.signing_keys import ALGORITHMS, SigningKeys
 
 GUEST_ISSUER = "holdfast-guest"
+BOUND_TO = "bound_to"  # the claim that names the one thing that a guest's token opens
 Role = Literal["operator", "viewer"]
 # Subjects that only this house gives out; no identity provider may.
 _OURS = ("guest:", "key:")
@@ -20,13 +21,17 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True)
 class Caller:
-    """The holder of a verified token. `subject` owns holds and reservations."""
+    """The holder of a verified token. `subject` owns what was made with it.
+
+    A token that is `bound_to` one thing opens that thing and nothing else, whoever owns it.
+    """
 
     subject: str
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     reads: bool = True
     writes: bool = True
+    bound_to: str | None = None
 
     def require_role(self, *any_of: Role) -> None:
         """Raise Forbidden (403) unless the caller has one of these roles."""
@@ -37,6 +42,11 @@ class Caller:
         """Raise Forbidden (403) when this key may only read, or only write."""
         if not (self.reads if method in _SAFE else self.writes):
             raise Forbidden("The scopes of this key do not allow that.")
+
+    def require_freedom(self) -> None:
+        """Raise Forbidden (403) when this token was given out for one thing only."""
+        if self.bound_to is not None:
+            raise Forbidden("This token is good for one thing only.")
 
     def require_scope(self, scope: str) -> None:
         """Raise Forbidden (403) unless the token carries this scope."""
@@ -92,7 +102,8 @@ class TokenVerifier:
                 issuer=GUEST_ISSUER,
                 options={"require": ["exp", "sub"]},
             )
-            return Caller(subject=str(claims["sub"]))  # roles and scopes of a guest token are never looked at
+            # roles and scopes of a guest token are never looked at
+            return Caller(subject=str(claims["sub"]), bound_to=claims.get(BOUND_TO))
         key, algorithms = await self._key_of(token)
         claims = jwt.decode(
             token,

@@ -34,6 +34,12 @@ def _parts(request: Request) -> DoorParts:
 
 
 async def _caller(request: Request) -> Caller:
+    caller = await _bearer(request)
+    caller.require_freedom()
+    return caller
+
+
+async def _bearer(request: Request) -> Caller:
     known: Caller | None = request.scope.get("caller")  # verified already, where requests are counted
     caller = known or await _parts(request).tokens.caller(request.headers.get("authorization"))
     caller.require_method(request.method)
@@ -88,6 +94,7 @@ async def _page(
 
 
 TheCaller = Annotated[Caller, Depends(_caller)]
+TheBearer = Annotated[Caller, Depends(_bearer)]  # may be bound to one thing, which the endpoint must ask for
 TheOperator = Annotated[Caller, Depends(_operator)]
 TheViewer = Annotated[Caller, Depends(_viewer)]
 TheKey = Annotated[str, Depends(_key)]

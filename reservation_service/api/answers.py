@@ -158,7 +158,10 @@ def time_left(booking: Row) -> dict[str, str]:
     return {"Expires-In-Ms": str(left_ms)}
 
 
-def reservation_view(booking: Booking) -> schemas.ReservationView:
+def reservation_view(booking: Booking, *, with_secret: bool = True) -> schemas.ReservationView:
+    """Show a booking; without the secret to pay with, nothing is left to do but to wait for whoever has it."""
+    if not with_secret and booking["payment"]:
+        booking = {**booking, "payment": {**booking["payment"], "client_secret": None}}
     pending = booking["status"] == BookingStatus.PENDING
     return schemas.ReservationView.model_validate(
         {

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from reservation_service.api.rate_limits import RateLimits
 from reservation_service.booking.api_keys import ApiKeys
 from reservation_service.booking.availability import SlotWatch
 from reservation_service.booking.holds import Holds
@@ -37,6 +38,7 @@ class Parts:
     timelines: Timelines
     tokens: TokenVerifier
     api_keys: ApiKeys
+    rate_limits: RateLimits
     internal: InternalDoor
     clock: Clock
 

@@ -147,7 +147,12 @@ class RateLimits(Limiter):
                 policy("guest-sessions", f"{settings.rate_limit_guest_sessions_per_minute}/minute", by_address),
                 *self._everywhere,
             ),
+            ("POST", "/v1/reservations/lookup"): (
+                policy("lookups", f"{settings.rate_limit_lookups_per_hour}/hour", by_address),
+                *self._everywhere,
+            ),
         }
+        self._guesses = policy("lookups-of-one", f"{settings.rate_limit_lookups_per_reference}/hour", by_caller)
 
     def get_app_config(self, key: str, default_value: Default | None = None) -> Any:  # noqa: ARG002  slowapi's signature
         """Keep slowapi from looking into the environment and `.env` by itself: our settings are in `settings.py`."""
@@ -159,6 +164,15 @@ class RateLimits(Limiter):
         timer.cancel()
         timer.join()
 
+    async def admit_guess(self, request: Request, about: str) -> None:
+        """Count a guess about one thing, whoever makes it and whether there is such a thing. Raises RateLimited (429)."""
+        if not self._is_on(by_caller(request)):
+            return
+        tally = await self._count([self._guesses.quota(f"about:{about}")])
+        if tally.refused_by is not None:
+            self._metrics.rate_limited.labels(self._guesses.name).inc()
+            raise RateLimited(retry_after_ms=-(-tally.retry_after_us // 1000), policy=self._guesses.name)
+
     async def admit(self, request: Request) -> dict[str, str]:
         """Count a request; return the headers that tell its caller what is left. Raises TooManyRequests (429)."""
         if not self._is_on(by_caller(request)):
@@ -169,15 +183,17 @@ class RateLimits(Limiter):
             if (who := each.limit.key_func(request))
         ]
         policies = tuple(each for each, _ in asked)
-        quotas = [each.quota(who) for each, who in asked]
-        async with external_call("count_request"):
-            tally = await self._counter.hit(quotas)
+        tally = await self._count([each.quota(who) for each, who in asked])
         headers = _headers(policies, tally)
         if tally.refused_by is not None:
             refusing = policies[tally.refused_by]
             self._metrics.rate_limited.labels(refusing.name).inc()
             raise TooManyRequests(refusing.limit, tally.retry_after_us, headers)
         return headers
+
+    async def _count(self, quotas: Sequence[Quota]) -> Tally:
+        async with external_call("count_request"):
+            return await self._counter.hit(quotas)
 
 
 class RateLimitDoor:

@@ -27,7 +27,7 @@ from reservation_service.errors import (
 from reservation_service.states import CONVERTED, CancelledBy
 from reservation_service.store import reservations
 from shared.bodies import parse_id
-from shared.door import ListView, TheCaller, TheKey, ThePage, list_of
+from shared.door import ListView, TheBearer, TheCaller, TheKey, ThePage, list_of
 from shared.idempotency import fingerprint
 from shared.problems import (
     IdempotencyKeyInvalid,
@@ -76,13 +76,13 @@ async def list_reservations(parts: TheParts, caller: TheCaller, page: ThePage) -
     response_model=ReservationView,
     responses=problem_responses(Unauthenticated, ReservationNotFound),
 )
-async def get_reservation(request: Request, parts: TheParts, caller: TheCaller, reservation_id: str) -> Response:
+async def get_reservation(request: Request, parts: TheParts, caller: TheBearer, reservation_id: str) -> Response:
     """Show a reservation; its ETag is its version."""
     booking = await bookings.read_reservation(parts.database, caller, _reservation_id(reservation_id))
     headers = {"ETag": f'"{booking["version"]}"', **time_left(booking)}
     if client_has(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return json_answer(reservation_view(booking), headers=headers)
+    return json_answer(reservation_view(booking, with_secret=caller.bound_to is None), headers=headers)
 
 
 @router.get(
@@ -91,9 +91,10 @@ async def get_reservation(request: Request, parts: TheParts, caller: TheCaller, 
     response_model=CancellationQuoteView,
     responses=problem_responses(Unauthenticated, ReservationNotFound, InvalidReservationStatus),
 )
-async def quote_cancellation(parts: TheParts, caller: TheCaller, reservation_id: str) -> Response:
+async def quote_cancellation(parts: TheParts, caller: TheBearer, reservation_id: str) -> Response:
     """Say what cancelling now would give back; nothing changes. Quote and cancel judge by the same terms and clock."""
-    quote = await read_quote(parts.database, _reservation_id(reservation_id), caller=caller.subject)
+    wanted = _reservation_id(reservation_id)
+    quote = await read_quote(parts.database, wanted, caller=bookings.whose(caller, wanted))
     return json_answer(quote_view(quote), headers={"ETag": f'"{quote.booking["version"]}"'})
 
 
@@ -110,7 +111,7 @@ async def quote_cancellation(parts: TheParts, caller: TheCaller, reservation_id:
 async def cancel_reservation(
     request: Request,
     parts: TheParts,
-    caller: TheCaller,
+    caller: TheBearer,
     key: TheKey,
     reservation_id: str,
     body: CancelBody | None = None,
@@ -123,13 +124,13 @@ async def cancel_reservation(
     The same call again is the only retry that a frontend needs: it drives the refund on and answers how it stands. 202
     while a pending booking is unwound or money is on its way back, 200 when all of it has arrived.
     """
-    sent = body.model_dump(mode="json", exclude_unset=True) if body else {}
+    sent, booking_id = body.model_dump(mode="json", exclude_unset=True) if body else {}, _reservation_id(reservation_id)
     wanted = CancelRequest(
-        reservation_id=_reservation_id(reservation_id),
+        reservation_id=booking_id,
         by=CancelledBy.GUEST,
         who=caller.subject,
         reason=body.reason if body else None,
-        caller=caller.subject,
+        caller=bookings.whose(caller, booking_id),
         key=key,
         fingerprint=fingerprint("POST", request.url.path, sent),
         if_match=versions_wanted(request),
@@ -137,4 +138,5 @@ async def cancel_reservation(
     called_off = await parts.calling_off.cancel(wanted)
     headers = {"ETag": f'"{called_off.booking["version"]}"', **time_left(called_off.booking)}
     status = 202 if called_off.is_under_way else 200
-    return json_answer(reservation_view(called_off.booking), status=status, headers=headers)
+    shown = reservation_view(called_off.booking, with_secret=caller.bound_to is None)
+    return json_answer(shown, status=status, headers=headers)

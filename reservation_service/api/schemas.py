@@ -7,6 +7,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from shared.bodies import Id, Instant, ShortText, StrictBody, free_text
 
+EmailAddress = Annotated[
+    str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), AfterValidator(free_text)
+]
+
 
 class View(BaseModel):
     """An answer; serialised by one serialiser with the fields in this order, so that replays are equal byte for byte."""
@@ -136,7 +140,7 @@ class HoldView(View):
 
 class CustomerBody(StrictBody):
     name: ShortText
-    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254), AfterValidator(free_text)]
+    email: EmailAddress
     phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9 ()/.-]{3,40}$")] | None = None
 
 
@@ -263,28 +267,16 @@ class GuestSessionView(View):
     expires_at: Instant
 
 
-class MomentView(View):
-    """One thing that happened to a reservation."""
+class LookupBody(StrictBody):
+    """What stands on a guest's confirmation; upper and lower case count as the same."""
 
-    at: Instant
-    service: Literal["reservation", "payment"]
-    kind: str = Field(description="state, saga, message, operator; of the payment: status, call, webhook")
-    what: str
+    reference: ShortText
+    email: EmailAddress
 
 
-class TimelineView(View):
-    data: list[MomentView]
-    partial: bool = Field(description="the payment's part is missing, because nobody told it in time")
+class LookupView(View):
+    """A token for one booking: to read it, to ask what cancelling gives back, and to cancel."""
 
-
-class OperatorsMomentView(MomentView):
-    """The same with what guests do not see."""
-
-    detail: str
-    by: str
-    trace_id: str
-
-
-class OperatorsTimelineView(View):
-    data: list[OperatorsMomentView]
-    partial: bool
+    token: str
+    reservation_id: Id
+    expires_at: Instant

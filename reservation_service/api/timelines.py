@@ -4,14 +4,19 @@ from fastapi import APIRouter, Response
 
 from reservation_service.api.answers import json_answer
 from reservation_service.api.dependencies import Parts, TheParts
-from reservation_service.api.schemas import MomentView, OperatorsMomentView, OperatorsTimelineView, TimelineView
+from reservation_service.api.timeline_schemas import (
+    MomentView,
+    OperatorsMomentView,
+    OperatorsTimelineView,
+    TimelineView,
+)
 from reservation_service.booking import reservations as bookings
 from reservation_service.booking.timeline import Story
 from reservation_service.errors import RateLimited, ReservationNotFound
 from reservation_service.states import CONVERTED
 from reservation_service.store import reservations
 from shared.bodies import parse_id
-from shared.door import TheCaller, TheViewer
+from shared.door import TheBearer, TheViewer
 from shared.problems import Forbidden, Unauthenticated, problem_responses
 
 router = APIRouter(tags=["reservations"])
@@ -23,7 +28,7 @@ router = APIRouter(tags=["reservations"])
     response_model=TimelineView,
     responses=problem_responses(Unauthenticated, ReservationNotFound, RateLimited),
 )
-async def get_timeline(parts: TheParts, caller: TheCaller, reservation_id: str) -> Response:
+async def get_timeline(parts: TheParts, caller: TheBearer, reservation_id: str) -> Response:
     """Tell what happened to a reservation in both services, oldest first; nobody's name and no bank's words in it."""
     wanted = parse_id(reservation_id)
     if wanted is None:

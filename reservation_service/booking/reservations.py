@@ -229,10 +229,22 @@ async def vouch(tx: Connection, booking: Booking, outcome: BookingStatus) -> Non
     await reservations.move(tx, booking, outcome, reason="operator", failure_reason=reason, **values)
 
 
+def whose(caller: Caller, reservation_id: UUID) -> str | None:
+    """Return whose a booking has to be for this caller to see it; None when the token was given out for this very one.
+
+    Raises ReservationNotFound for every other one: like what does not exist.
+    """
+    if caller.bound_to is None:
+        return caller.subject
+    if caller.bound_to != str(reservation_id):
+        raise ReservationNotFound
+    return None
+
+
 async def read_reservation(database: Database, caller: Caller, reservation_id: UUID) -> Booking:
     """Return a caller's own reservation. Raises ReservationNotFound also for a hold that was never converted."""
     async with database.reading() as connection:
-        booking = await reservations.booking(connection, reservation_id, caller=caller.subject)
+        booking = await reservations.booking(connection, reservation_id, caller=whose(caller, reservation_id))
     if booking is None or booking["status"] not in CONVERTED:
         raise ReservationNotFound
     return booking

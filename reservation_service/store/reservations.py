@@ -129,6 +129,17 @@ async def page(
     return rows
 
 
+async def id_by_reference(connection: AsyncConnection, *, reference: str, email: str) -> UUID | None:
+    """Return the booking that has this reference and this e-mail address; no row leaves the database unless both agree."""
+    query = (
+        select(reservations.c.id)
+        .where(reservations.c.reference == reference)
+        .where(text("lower(customer ->> 'email') = lower(:email)").bindparams(email=email))
+    )
+    found: UUID | None = (await connection.execute(query)).scalar_one_or_none()
+    return found
+
+
 async def move(tx: AsyncConnection, row: Booking, to: BookingStatus, *, reason: str, **values: Any) -> None:
     """Move a locked booking to another status, give its seats back if it no longer owns them, and write it down.
 

@@ -82,6 +82,11 @@ class World:
         answered(self.guest.convert(hold_id, mode="external"), 200, 201)
         return hold_id
 
+    def lookup(self) -> Body:
+        """Return what stands on a booking's confirmation."""
+        shown = answered(self.guest.see(self.reservation_id()))
+        return {"reference": shown["reference"], "email": CUSTOMER["email"]}
+
     def saga_id(self) -> str:
         """Return the saga of a booking that waits for its card."""
         hold_id = self.hold_id()
@@ -151,6 +156,7 @@ class World:
 BODIES: dict[str, Callable[[World, Body], Body]] = {
     "createHold": lambda world, body: body | world.slot.order() | {"discount_code": None},
     "convertHold": lambda _, _body: {"customer": CUSTOMER, "payment": {"mode": "external"}},
+    "lookUpReservation": lambda world, _body: world.lookup(),
     "addExperience": lambda _, body: body | _EXPERIENCE,
     "changeExperience": lambda _, body: {"max_party": body.get("max_party"), "title": "Fuzz", "reason": "fuzz"},
     "addTicketType": lambda _, body: body | {"code": f"t{uuid4().hex[:12]}", "price": _TICKETS[0]["price"]},
