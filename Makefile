@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate fuzz security-audit redis-weather clean \
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity fuzz security-audit redis-weather clean \
 	bench-failures bench-convert bench-confirm
 
 PYTHON ?= python3
@@ -41,6 +41,10 @@ simulate: ## 100,000 worlds in which everything goes wrong (SEEDS=, SEED=first, 
 fuzz: ## 20,000 requests, well-formed, forbidden and broken, at every operation (SEED=, BUDGET=, REQUESTS=)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(REQUESTS),--requests $(REQUESTS))
+
+parity: ## the contract with all flags on, all off, each off, each alone, and flipped meanwhile (SEED=, BUDGET=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.parity $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
 
 security-audit: ## locks, committed secrets, image files; known weaknesses where pip-audit is installed
 	@$(BOOTSTRAP) --dev

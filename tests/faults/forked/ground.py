@@ -40,6 +40,7 @@ _BACKLOG = 128
 _BOTH: dict[str, Any] = {
     "auth_jwt_secret": SecretStr(JWT_SECRET),
     "internal_signing_keys": KEYS,
+    "internal_bearer_secret": SecretStr("a-bearer-secret-for-when-signatures-are-off"),
     "database_pool_timeout_s": 10.0,
     "flags_refresh_seconds": 600.0,
     "log_level": "WARNING",

@@ -51,6 +51,18 @@ async def _busy(town: Town) -> AsyncIterator[str]:
 
 async def wrong_with(town: Town, path: Path, case: Case) -> list[str]:
     """Return everything that is not as it must be: of this case in particular, and of all that happened before."""
+    wrong = await wrong_anywhere(town)
+    book = (await town.look_at_stripe("book"))["payment_intents"]
+    bookings = await town.sql(town.reservation_database, "SELECT * FROM reservations")
+    wrong += _net(path, case, book, bookings)
+    slot = answered(await town.reservation.get(f"/v1/time-slots/{case.offer.slot_id}"))
+    if (taken := slot["capacity"] - slot["available"]) != path.seats:
+        wrong.append(f"{taken} seats are taken, not {path.seats}")
+    return wrong
+
+
+async def wrong_anywhere(town: Town) -> list[str]:
+    """Return what breaks an invariant of either service, waits for a person, or differs between our books and Stripe's."""
     wrong: list[str] = []
     for door in (town.reservation, town.payment):
         audit = answered(await town.operator(door).ask("GET", "/admin/v1/invariants"))
@@ -59,11 +71,7 @@ async def wrong_with(town: Town, path: Path, case: Case) -> list[str]:
     book = (await town.look_at_stripe("book"))["payment_intents"]
     bookings = await town.sql(town.reservation_database, "SELECT * FROM reservations")
     payments = await town.sql(town.payment_database, "SELECT * FROM payments")
-    wrong += [*_drift(book, payments), *_money(book, bookings), *_net(path, case, book, bookings)]
-    slot = answered(await town.reservation.get(f"/v1/time-slots/{case.offer.slot_id}"))
-    if (taken := slot["capacity"] - slot["available"]) != path.seats:
-        wrong.append(f"{taken} seats are taken, not {path.seats}")
-    return wrong
+    return [*wrong, *_drift(book, payments), *_money(book, bookings)]
 
 
 async def _left_to_people(town: Town) -> list[str]:

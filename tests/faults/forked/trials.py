@@ -125,11 +125,11 @@ class Trials:
     async def _sell(self) -> list[Offer]:
         """Put slots of one full party each on sale, in a life of its own that ends before the next fork."""
         async with open_town(build_apps(self._ground), self._ground) as town:
-            return await _put_on_sale(town, _OFFERS_AT_ONCE)
+            return await put_on_sale(town, _OFFERS_AT_ONCE)
 
 
-async def _put_on_sale(town: Town, count: int) -> list[Offer]:
-    """Return so many slots of one experience, each with room for one party."""
+async def put_on_sale(town: Town, count: int, *, capacity: int = SEATS) -> list[Offer]:
+    """Return so many slots of one experience, each with room for one party unless said."""
     operator = town.operator()
     body = {
         "title": "Dawn kayak tour",
@@ -143,7 +143,7 @@ async def _put_on_sale(town: Town, count: int) -> list[Offer]:
         "experience_id": sold["id"],
         "starts_at": "2040-01-01T08:00:00Z",
         "ends_at": "2040-01-01T10:00:00Z",
-        "capacity": SEATS,
+        "capacity": capacity,
     }
     added = [answered(await operator.ask("POST", "/admin/v1/time-slots", json=slot), 201) for _ in range(count)]
     return [Offer(one["id"], sold["id"], tickets) for one in added]
