@@ -46,6 +46,7 @@ def _problem(status: int, code: str) -> tuple[int, bytes]:
 
 
 DECLINED = Act("declined", outcome=Outcome.DECLINED, code="card_declined")
+DISPUTED = Act("disputed", outcome=Outcome.DECLINED, code="payment_disputed")
 REFUSED = Act("refused", http=_problem(422, "VALIDATION_FAILED"))
 NOT_FOUND = Act("not_found", http=_problem(404, "PAYMENT_NOT_FOUND"))
 NOT_SENT = Act("not_sent", outcome=Outcome.NOT_SENT)

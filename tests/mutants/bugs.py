@@ -88,7 +88,10 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "skip-the-fence",
         "a worker writes although its lease is over and somebody else has taken over",
-        (Edit("shared/due_rows.py", 'lease_epoch == bindparam("epoch")', 'lease_epoch >= bindparam("epoch")'),),
+        (
+            Edit("shared/due_rows.py", 'lease_epoch == bindparam("epoch")', 'lease_epoch >= bindparam("epoch")'),
+            Edit("shared/due_rows.py", "table.c.lease_epoch == epoch", "table.c.lease_epoch >= epoch"),
+        ),
         (_UNKNOWN_OUTCOMES,),
     ),
     Bug(

@@ -6,6 +6,7 @@ which alembic loads by their path, come the same way. A bug that never came into
 
 import os
 import sys
+from functools import reduce
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -35,7 +36,7 @@ class Planting:
 
     def __init__(self, bug: Bug) -> None:
         self.waiting = {PROJECT / edit.path for edit in bug.edits}
-        self._edits = {PROJECT / edit.path: edit for edit in bug.edits}
+        self._bug = bug
         self._honest_code = SourceFileLoader.get_code
 
     def begin(self) -> None:
@@ -48,11 +49,12 @@ class Planting:
 
     def code(self, loader: SourceFileLoader, fullname: str) -> CodeType | None:
         path = Path(loader.path).resolve()
-        edit = self._edits.get(path)
-        if edit is None:
+        edits = [edit for edit in self._bug.edits if PROJECT / edit.path == path]
+        if not edits:
             return self._honest_code(loader, fullname)
         self.waiting.discard(path)
-        code: CodeType = compile(planted_source(path.read_text(), edit), str(path), "exec", dont_inherit=True)
+        source = reduce(planted_source, edits, path.read_text())
+        code: CodeType = compile(source, str(path), "exec", dont_inherit=True)
         return code
 
 

@@ -99,10 +99,9 @@ async def test_two_cancels_are_one_refund(till: Till) -> None:
         payment, refund_id = await till.captured(), uuid4()
         path, body = f"/internal/v1/payments/{payment.id}/refunds", {"refund_id": str(refund_id), "amount": 4500}
         answers = await asyncio.gather(*(till.post(path, body, key=f"{refund_id}:{n}") for n in range(2)))
-        assert {answer.status_code for answer in answers} <= {
-            200,
-            503,
-        }  # 503 is weather, and the same call again is safe
+        outcomes = [answered(answer)["outcome"] for answer in answers]
+        assert "ok" in outcomes, outcomes
+        assert set(outcomes) <= {"ok", "not_sent", "unknown"}, outcomes
         last = answered(await till.post(path, body, key=f"{refund_id}:again"))
         assert (last["outcome"], last["payment"]["refunded"]) == ("ok", 4500)
         (line,) = await till.intents_of(payment.reservation_id)

@@ -83,6 +83,55 @@ async def test_a_refund_that_is_called_back_is_not_forgotten(office: BoxOffice) 
     fired("S27", 1)
 
 
+@pytest.mark.parametrize("heard", ["before the cancel", "after the refusal"])
+async def test_a_cancel_meets_a_dispute(office: BoxOffice, heard: str) -> None:
+    """S28: the bank holds the money that is to go back: the seats are free, a person is told, nothing goes out twice.
+
+    Whether the dispute is heard of first or refuses the refund unheard; lost, the money is the guest's that way.
+    """
+    booked = await confirmed(office)
+    began = len(office.payments.calls)
+    office.payments.script("refund", acts.DISPUTED)
+    disputed = office.payments.change(booked.entry.id, status=PaymentStatus.DISPUTED)
+    if heard == "before the cancel":
+        await booked.tell(disputed)
+    shown = answered(await booked.cancel(), 202)
+    if heard == "after the refusal":
+        await booked.tell(disputed)
+    assert (shown["status"], await office.free(booked.offer)) == ("cancelled", 10)
+    saga = await booked.saga()
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: payment_disputed")
+    await booked.tell(office.payments.change(booked.entry.id, status=PaymentStatus.DISPUTE_LOST))
+    await booked.turn()
+    assert answered(await booked.cancel(), 202)["payment"]["status"] == "dispute_lost"
+    refunds = [how for operation, how in office.payments.calls[began:] if operation == "refund"]
+    assert (refunds, office.payments.refunds_of(booked.entry.id)) == ([acts.DISPUTED.name], [])
+    body = {"outcome": "cancelled", "reason": "the bank gave it back"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/resolve", json=body))
+    shown = answered(await booked.cancel())
+    assert shown["notices"] == ["payment_disputed", "dispute_lost"]
+    fired("S28", len(refunds))
+
+
+async def test_a_dispute_that_was_won_leaves_the_refund_to_a_person(office: BoxOffice) -> None:
+    """S28: the money is ours again and still owed: nothing is ordered by itself, `retry` orders it, once."""
+    booked = await confirmed(office)
+    began = len(office.payments.calls)
+    office.payments.script("refund", acts.DISPUTED)
+    await booked.tell(office.payments.change(booked.entry.id, status=PaymentStatus.DISPUTED))
+    answered(await booked.cancel(), 202)
+    await booked.tell(office.payments.change(booked.entry.id, status=PaymentStatus.CAPTURED))
+    await booked.turn()
+    saga = await booked.saga()
+    assert (saga["status"], office.payments.refunds_of(booked.entry.id)) == ("needs_attention", [])
+    why = {"reason": "the dispute was won"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
+    await office.parts.engine.drain(5)
+    assert ((await booked.saga())["status"], booked.entry.refunded) == ("compensated", TOTAL_MINOR)
+    assert [one.amount for one in office.payments.refunds_of(booked.entry.id)] == [TOTAL_MINOR]
+    fired("S28", office.payments.calls[began:].count(("refund", acts.DISPUTED.name)))
+
+
 async def test_two_cancels_are_one_refund(office: BoxOffice) -> None:
     """K05: eight calls at once under keys of their own, from the guest and an operator: one refund."""
     booked = await confirmed(office)

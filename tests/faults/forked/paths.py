@@ -15,6 +15,7 @@ from tests.faults.forked.stories import (
     cancel_paid_departure,
     discount,
     displace,
+    dispute,
     end_as_failed,
     extend_and_sweep,
     go_on_without_stripe,
@@ -121,6 +122,7 @@ _PATHS = (
         "cancel", cancel, 0, 0, home_of=("call_off_booking", "refund_payment"), again=("saga_progress",), passes_max=1
     ),
     Path("refund", refund, SEATS, 0, home_of=("fetch_hinted_refund", "fetch_hinted_refunds")),
+    Path("dispute", dispute, SEATS, 0, home_of=("fetch_hinted_dispute",), passes_max=1),
     Path(
         "refund_answer_lost",
         refund,

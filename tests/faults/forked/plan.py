@@ -10,10 +10,6 @@ NOT_ON_ANY_PATH = {
     "ask_timeline.before": "a look at what has happened; it changes nothing",
     "ask_timeline.after": "as above",
     **{
-        f"fetch_hinted_dispute.{edge}": "learns from Stripe what is asked for again: tests/payment/test_disputes.py"
-        for edge in ("before", "after")
-    },
-    **{
         f"export_from_stripe.{edge}": "only shows a person what Stripe has, writes nothing"
         for edge in ("before", "after")
     },

@@ -20,6 +20,7 @@ _AT_STRIPE = {
     "captured": {"succeeded"},
     "partially_refunded": {"succeeded"},
     "refunded": {"succeeded"},
+    "disputed": {"succeeded"},
     "canceled": {"canceled"},
 }
 

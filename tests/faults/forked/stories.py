@@ -251,6 +251,16 @@ async def refund(town: Town, case: Case) -> None:
     await town.insist(lambda: guest.see(hold_id), lambda seen: bool(seen.json()["payment"]["status"] == "refunded"))
 
 
+async def dispute(town: Town, case: Case) -> None:
+    """A paid booking's money is disputed at the bank, once; the booking shows it, and keeps its seats."""
+    guest, hold_id = await _booked(town, case)
+    lines = (await town.look_at_stripe("book"))["payment_intents"]
+    (paid,) = [line for line in lines if line["metadata"].get("reservation_id") == hold_id]
+    if paid["net"]:
+        await town.dispute(paid["payment_intent"])
+    await town.insist(lambda: guest.see(hold_id), lambda seen: bool(seen.json()["payment"]["status"] == "disputed"))
+
+
 async def go_on_without_stripe(town: Town, case: Case) -> None:
     """Stripe takes the card and then answers no question, until an event had to wait; the booking ends well."""
     guest, hold_id = await _hold(town, case)

@@ -138,6 +138,10 @@ class Town:
         headers = {"Stripe-Signature": signature_header(payload, WEBHOOK_SECRET, int(time.time()))}
         return await self.payment.post("/webhooks/stripe", content=payload, headers=headers)
 
+    async def dispute(self, intent_id: str) -> None:
+        """Let the guest's bank take the money of a payment back."""
+        (await self._sandbox.post(f"/_sandbox/payment_intents/{intent_id}/dispute", json={})).raise_for_status()
+
     async def forgive_stripe(self) -> None:
         """End all of the sandbox's faults."""
         (await self._sandbox.delete("/_sandbox/faults")).raise_for_status()
