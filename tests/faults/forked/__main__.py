@@ -1,8 +1,9 @@
 """Every crash point, once and in pairs: `python -m tests.faults.forked`; `--only book,start_saga.after_commit#1` repeats.
 
-It first lives through each path to learn which points lie on it, then kills at each of them, then at their later passes
-and at pairs of them until the budget is spent. It prints what failed with the command that repeats it, one line in the end, and exits with
-1 if anything was not as it must be.
+It first lives through each path to learn which points lie on it, then kills at each of them (a few in a row, one life
+each, before everything is looked at), then at their later passes and at pairs of them until the budget is spent. It
+prints what failed with the command that repeats it, one line in the end, and exits with 1 if anything was not as it
+must be.
 """
 
 import argparse
@@ -33,6 +34,8 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     points: set[str] = field(default_factory=set)
     points_wrong: set[str] = field(default_factory=set)
+    rows: int = 0
+    alone: int = 0
     later: int = 0
     later_known: int = 0
     not_again: int = 0
@@ -70,7 +73,7 @@ class Tally:
     def sample(self, seed: int) -> str:
         """Say how much of what could be tried beyond the first passes was tried."""
         return (
-            f"later passes {self.later} of {self.later_known} ({self.not_again} did not come again), "
+            f"{self.rows} rows of deaths, {self.alone} deaths alone, later passes {self.later} of {self.later_known} ({self.not_again} did not come again), "
             f"pairs {self.pairs} of {self.pairs_known}, seed {seed}"
         )
 
@@ -113,12 +116,24 @@ class Campaign:
         """Return what each recovery on convert's path came past."""
         orders = plan.first_passes(passes, every=self._every)
         self.tally.points = plan.points_of(orders)
+        rows, alone = plan.chains(orders, passes)
         recoveries: Recoveries = {}
-        for order, verdict in self._workers.run_all(orders):
-            self.tally.judge_single(order, verdict)
+        for order, verdict in self._workers.run_all(rows):
+            self.tally.rows += 1
+            alone += self._again_alone(order, verdict)
             if order.path == plan.CONVERT and not verdict.violations and not verdict.missed:
-                recoveries[order.deaths[0]] = verdict.passes
+                recoveries[order.deaths[-1]] = verdict.passes
+        for order, verdict in self._workers.run_all(alone):
+            self.tally.judge_single(order, verdict)
+            self.tally.alone += 1
         return recoveries
+
+    def _again_alone(self, order: Order, verdict: Verdict) -> list[Order]:
+        """Return what a row has not shown: the deaths that it did not come to, and all of them when it ended wrong."""
+        if verdict.violations:
+            self.tally.judge(order, verdict)
+            return plan.one_by_one(order)
+        return plan.one_by_one(order, after=verdict.missed) if verdict.missed else []
 
     def _kill_more(self, later: list[Order], pairs: list[Order]) -> None:
         """Go on with later passes and with pairs, in an order that the seed decides, as long as there is time."""

@@ -1,5 +1,6 @@
 """Which crashes are tried: every point of the product on the path that is its home, and ordered pairs on convert's."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,7 @@ def excused() -> frozenset[str]:
 
 
 CONVERT = "book"
+_IN_A_ROW = 4
 # What runs by the clock passes its points as often as there is time, so only the first passes can be counted on.
 _BY_THE_CLOCK = (
     "claim_due_sagas",
@@ -108,6 +110,31 @@ def first_passes(passes: Passes, *, every: bool) -> list[Order]:
         again = ((point, count) for point, count in passes[path.name].items() if boundary(point) in path.again)
         orders |= {Order(path.name, (f"{point}#{count}",)) for point, count in again if count > 1}
     return sorted(orders)
+
+
+def chains(orders: Sequence[Order], passes: Passes) -> tuple[list[Order], list[Order]]:
+    """Return the same deaths as fewer trials: what is bound to happen in a row, one life each, and what dies alone.
+
+    Four deaths of a row lie far apart on their path, so that the life after each has a way to go before the next.
+    """
+    bound, alone = defaultdict(set), []
+    for order in orders:
+        if order.must_fire:
+            bound[order.path].update(order.deaths)
+        else:
+            alone.append(order)
+    rows = []
+    for path, deaths in bound.items():
+        in_order = [f"{point}#1" for point in passes[path] if f"{point}#1" in deaths]
+        apart = -(-len(in_order) // _IN_A_ROW)
+        rows += [Order(path, tuple(in_order[first::apart])) for first in range(apart)]
+    return rows, alone
+
+
+def one_by_one(order: Order, *, after: str | None = None) -> list[Order]:
+    """Return the deaths of a row as trials of their own; `after` leaves out what came before that death."""
+    first = order.deaths.index(after) if after else 0
+    return [Order(order.path, (death,), must_fire=True) for death in order.deaths[first:]]
 
 
 def later_passes(passes: Passes, *, every: bool) -> list[Order]:

@@ -1,6 +1,7 @@
 """One trial: a story that is cut short by as many crashes as it is told to, recovered from, and audited."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +60,12 @@ class Trials:
         return self._built(tuple(path.flags.items()), path.dead_calls)
 
     def _build(self, flags: tuple[tuple[str, str], ...], dead_calls: int) -> Apps:
-        return build_apps(self._ground, flags=dict(flags), dead_calls=dead_calls)
+        apps = build_apps(self._ground, flags=dict(flags), dead_calls=dead_calls)
+        for app in (apps.reservation, apps.payment):
+            app.openapi()  # makes the routes ready, which FastAPI puts off until they are needed
+        gc.collect()
+        gc.freeze()  # or each child would look through all of it, and so copy it
+        return apps
 
     def run(self, path_name: str, deaths: Sequence[str]) -> Verdict:
         """Die at each of `deaths` in turn, one life each, then live through the story and look at everything."""
