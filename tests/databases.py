@@ -50,9 +50,15 @@ class Databases:
         self._ask(self._do(f'DROP DATABASE "{name}" WITH (FORCE)'))
 
     async def _do(self, statement: str) -> None:
-        if self._connection is None or self._connection.is_closed():  # a test may have killed the server
+        try:
+            await (await self._connected()).execute(statement, timeout=60)
+        except asyncpg.ConnectionDoesNotExistError:  # a test has restarted the server, and this says so just now
+            await (await self._connected()).execute(statement, timeout=60)
+
+    async def _connected(self) -> Any:
+        if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(self._postgres.dsn(), timeout=20)
-        await self._connection.execute(statement, timeout=60)
+        return self._connection
 
     async def _close(self) -> None:
         if self._connection is not None:
