@@ -1,7 +1,10 @@
 """`python -m payment_service`: settings, schema check, app, server."""
 
+from functools import partial
+
 from payment_service.app import MIGRATIONS, create_app
 from payment_service.settings import PaymentSettings
+from shared.schema_age import require_current
 from shared.serving import serve
 
 if __name__ == "__main__":
@@ -11,5 +14,5 @@ if __name__ == "__main__":
         create_app,
         port=lambda settings: settings.payment_port,
         database_url=lambda settings: settings.payment_database_url,
-        migrations=MIGRATIONS,
+        require_schema=partial(require_current, package=MIGRATIONS),
     )

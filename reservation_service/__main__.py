@@ -1,7 +1,10 @@
 """`python -m reservation_service`: settings, schema check, app, server."""
 
+from functools import partial
+
 from reservation_service.app import MIGRATIONS, create_app
 from reservation_service.settings import ReservationSettings
+from shared.schema_age import require_current
 from shared.serving import serve
 
 if __name__ == "__main__":
@@ -11,5 +14,5 @@ if __name__ == "__main__":
         create_app,
         port=lambda settings: settings.reservation_port,
         database_url=lambda settings: settings.reservation_database_url,
-        migrations=MIGRATIONS,
+        require_schema=partial(require_current, package=MIGRATIONS),
     )

@@ -1,4 +1,4 @@
-"""Brings a service's database up to date, and tells a service that starts too early so."""
+"""Brings a service's database up to date."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,22 +7,14 @@ from importlib.resources import files
 from alembic import command, context
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
-
-from shared.database import DatabaseAway
 
 # Any number will do as long as it is always the same one: two migrations of one database take turns on it.
 _ADVISORY_LOCK = 7_204_513
 _LOCK_WAIT_S = 60
 _TABLE_LOCK_WAIT_MS = 5000  # a migration never queues traffic behind itself
-
-
-class SchemaOutdated(RuntimeError):
-    """The database is older (or newer) than this code; run `holdfast migrate`."""
 
 
 def _config(package: str) -> Config:
@@ -32,7 +24,7 @@ def _config(package: str) -> Config:
     return config
 
 
-def upgrade(database_url: str, package: str) -> tuple[str | None, str]:
+def upgrade(database_url: str, package: str) -> tuple[str | None, str | None]:
     """Run all missing migrations of `package`; return the revisions before and after. Blocks.
 
     Concurrent runs wait for each other (at most a minute) on an advisory lock.
@@ -40,7 +32,7 @@ def upgrade(database_url: str, package: str) -> tuple[str | None, str]:
     return asyncio.run(_upgrade(database_url, package))
 
 
-async def _upgrade(database_url: str, package: str) -> tuple[str | None, str]:
+async def _upgrade(database_url: str, package: str) -> tuple[str | None, str | None]:
     engine = create_async_engine(database_url, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
@@ -57,43 +49,15 @@ async def _upgrade(database_url: str, package: str) -> tuple[str | None, str]:
         await engine.dispose()
 
 
-def _upgrade_on(connection: Connection, package: str) -> tuple[str | None, str]:
+def _upgrade_on(connection: Connection, package: str) -> tuple[str | None, str | None]:
     config = _config(package)
     before = _current(connection)
     connection.rollback()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    after = _current(connection)
     connection.commit()
-    return before, head(package)
-
-
-def head(package: str) -> str:
-    """Return the newest revision that this code knows."""
-    revision = ScriptDirectory.from_config(_config(package)).get_current_head()
-    if revision is None:
-        raise SchemaOutdated(f"{package} has no migration")
-    return revision
-
-
-async def require_current(database_url: str, package: str) -> None:
-    """Refuse to start on a schema that lacks a migration. Raises SchemaOutdated, or DatabaseAway.
-
-    A schema that is *newer* than this code is welcome: migrations only expand, so the older release of a rolling
-    deployment goes on working.
-    """
-    known = {script.revision for script in ScriptDirectory.from_config(_config(package)).walk_revisions()}
-    engine = create_async_engine(database_url, poolclass=NullPool)
-    try:
-        async with engine.connect() as connection:
-            current = await connection.run_sync(_current)
-    except (DBAPIError, OSError, TimeoutError) as error:
-        raise DatabaseAway(type(error).__name__) from error
-    finally:
-        await engine.dispose()
-    if current is None or (current in known and current != head(package)):
-        raise SchemaOutdated(
-            f"the database is at revision {current or 'none'}, this code needs {head(package)}: run `holdfast migrate`"
-        )
+    return before, after
 
 
 def _current(connection: Connection) -> str | None:

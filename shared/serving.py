@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import orjson
@@ -14,8 +14,8 @@ from pydantic import SecretStr, ValidationError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.database import DatabaseAway
-from shared.migrations import SchemaOutdated, require_current
 from shared.problems import HeadersTooLarge, MalformedRequest, Problem, RequestTimeout
+from shared.schema_age import SchemaOutdated
 from shared.settings import SharedSettings
 from shared.telemetry import configure_logging
 
@@ -31,16 +31,19 @@ def serve(
     *,
     port: Callable[[Settings], int],
     database_url: Callable[[Settings], SecretStr],
-    migrations: str,
+    require_schema: Callable[[str], Coroutine[Any, Any, None]],
 ) -> None:
-    """Serve until told to stop. Exits with status 1 and one clear line when the service cannot run like this."""
+    """Serve until told to stop. Exits with status 1 and one clear line when the service cannot run like this.
+
+    `require_schema` is given the database's address and raises what `shared.schema_age` raises.
+    """
     try:
         settings = settings_class()
     except ValidationError as error:
         sys.exit(f"{name}: {_what_is_wrong(error)}")
     configure_logging(name, settings)
     try:
-        asyncio.run(require_current(database_url(settings).get_secret_value(), migrations))
+        asyncio.run(require_schema(database_url(settings).get_secret_value()))
     except SchemaOutdated as error:
         sys.exit(f"{name}: {error}")
     except DatabaseAway as error:

@@ -9,7 +9,6 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -75,6 +74,10 @@ def tracer_provider(service: str, settings: SharedSettings) -> TracerProvider:
         sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
     )
     if settings.otel_exporter_otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  loads half an HTTP library
+            OTLPSpanExporter,
+        )
+
         exporter = OTLPSpanExporter(f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces")
         provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=8192))
     return provider

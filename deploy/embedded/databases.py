@@ -18,7 +18,7 @@ class Migrated:
 
     service: str
     before: str | None
-    after: str
+    after: str | None
 
     @property
     def changed(self) -> bool:

@@ -141,6 +141,7 @@ async def test_each_token_is_somebody_else(office: BoxOffice) -> None:
     assert all(caller.subject.startswith("guest:") for caller in callers)
 
 
+@pytest.mark.steady_redis  # it counts
 async def test_guesses_are_few(reservation_database_url: str) -> None:
     """20 an hour per address, 5 per reference whether it exists or not; who is refused learns nothing more."""
     async with open_box_office(reservation_database_url, **DEFAULTS) as office:

@@ -17,7 +17,8 @@ from deploy.embedded.postgres import Postgres
 from reservation_service.store.tables import metadata
 from shared import migrations
 from shared.database import Connection, Database, DatabaseAway, sqlstate
-from shared.migrations import SchemaOutdated, head, require_current, upgrade
+from shared.migrations import upgrade
+from shared.schema_age import SchemaOutdated, head, require_current
 from tests.scenarios import fired
 
 PACKAGE = "reservation_service.store.migrations"
