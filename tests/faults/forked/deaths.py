@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 from shared import crashpoints
 
-_LIFETIME_S = 70
+_LIFETIME_S = 160
 _ALONE_WITHIN_S = 2.0
 
 

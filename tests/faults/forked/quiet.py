@@ -11,7 +11,7 @@ from tests.faults.forked.paths import Path
 from tests.faults.forked.stories import UNKNOWN_INTENT, Case
 from tests.faults.forked.town import Town
 
-_QUIET_WITHIN_S = 25.0
+_QUIET_WITHIN_S = 60.0
 _PAUSE_S = 0.1
 # What our statuses of a payment mean at Stripe, as far as both sides have come to rest.
 _AT_STRIPE = {
