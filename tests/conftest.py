@@ -1,17 +1,15 @@
 """The ground all tests stand on: one PostgreSQL, one Valkey, fresh databases by template, and one whole running system."""
 
-import secrets
 from collections.abc import Iterator
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from deploy.embedded.databases import migrate
 from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
 from tests.audited import violated
-from tests.databases import Databases, quick_folder
+from tests.databases import Databases, migrated_template, open_server
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
 from tests.order import long_files_first
@@ -56,10 +54,7 @@ def room_for_crowds() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """One embedded PostgreSQL for the whole run; it need not survive a power cut, so it never waits for the disk."""
-    with (
-        quick_folder(tmp_path_factory.mktemp("postgres")) as folder,
-        Postgres(folder, password=secrets.token_hex(16), durable=False) as server,
-    ):
+    with open_server(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 
@@ -77,23 +72,16 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
         yield url
 
 
-def _migrated_template(postgres: Postgres, service: str) -> str:
-    name = template_of(service)
-    postgres.create_database(name)
-    migrate({service: postgres.url(name)})
-    return name
-
-
 @pytest.fixture(scope="session")
 def reservation_template(postgres: Postgres) -> str:
     """A database with all migrations of reservation_service, to be cloned and never connected to."""
-    return _migrated_template(postgres, "reservation")
+    return migrated_template(postgres, "reservation")
 
 
 @pytest.fixture(scope="session")
 def payment_template(postgres: Postgres) -> str:
     """A database with all migrations of payment_service, to be cloned and never connected to."""
-    return _migrated_template(postgres, "payment")
+    return migrated_template(postgres, "payment")
 
 
 def _clone(request: pytest.FixtureRequest, postgres: Postgres, databases: Databases, service: str) -> Iterator[str]:

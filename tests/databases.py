@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Coroutine, Iterator
@@ -10,13 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 
+from deploy.embedded.databases import migrate
 from deploy.embedded.postgres import Postgres
+from tests.surroundings import template_of
 
 T = TypeVar("T")
 
+LENT = "HOLDFAST_TESTS_POSTGRES"
 _MEMORY = Path("/dev/shm")  # noqa: S108  a folder of our own is made in it
 _ROOM_BYTES = 3 * 2**30
 
@@ -30,6 +35,34 @@ def quick_folder(otherwise: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="holdfast-tests-", dir=_MEMORY, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as somebody else where the tests run as root
         yield Path(folder)
+
+
+@contextmanager
+def open_server(folder: Path) -> Iterator[Postgres]:
+    """Yield the server that another run lends to this one, else one of its own; it need not survive a power cut."""
+    if lent := os.environ.get(LENT):
+        port, _, password = lent.partition(":")
+        yield Postgres(folder, password=password, port=int(port))
+        return
+    with (
+        quick_folder(folder) as home,
+        Postgres(home, password=secrets.token_hex(16), durable=False) as server,
+    ):
+        yield server
+
+
+def lend(server: Postgres) -> dict[str, str]:
+    """Return the environment in which a run uses this server instead of one of its own."""
+    address = urlsplit(server.dsn())
+    return {LENT: f"{address.port}:{address.password}"}
+
+
+def migrated_template(server: Postgres, service: str) -> str:
+    """Return the name of a database with all migrations of a service, to be copied and never connected to."""
+    name = template_of(service)
+    if server.create_database(name):
+        migrate({service: server.url(name)})
+    return name
 
 
 class Databases:

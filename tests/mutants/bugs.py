@@ -33,6 +33,11 @@ class Bug:
     edits: tuple[Edit, ...]
     caught_by: tuple[str, ...]
 
+    @property
+    def is_in_the_schema(self) -> bool:
+        """Tell whether it takes databases of its own to plant it."""
+        return any("/migrations/" in edit.path for edit in self.edits)
+
 
 _STORED_THEN_TOLD = """
         async with self._database.transaction("store_event") as tx:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+from tests.databases import lend, migrated_template, open_server
 from tests.mutants.bugs import Bug
 from tests.mutants.planting import PROJECT, VARIABLE
 
@@ -58,9 +60,15 @@ def verdict(bug: Bug | None, exit_code: int, printed: str, took_s: float) -> Ver
 
 def hunt(bugs: Sequence[Bug], tell: Callable[[str], None]) -> list[Verdict]:
     """Run everything; the first verdict is that of the honest product, under all tests of all bugs."""
-    with ThreadPoolExecutor(AT_A_TIME) as hands:
-        verdicts = []
-        for each in hands.map(lambda bug: _run(bug, bugs), (None, *bugs)):
+    with (
+        tempfile.TemporaryDirectory(prefix="holdfast-mutants-", ignore_cleanup_errors=True) as folder,
+        open_server(Path(folder)) as server,
+        ThreadPoolExecutor(AT_A_TIME) as hands,
+    ):
+        for service in ("reservation", "payment"):
+            migrated_template(server, service)  # once for all runs, and by honest code
+        verdicts, lent = [], lend(server)
+        for each in hands.map(lambda bug: _run(bug, bugs, lent), (None, *bugs)):
             tell(each.line)
             verdicts.append(each)
     return verdicts
@@ -71,23 +79,29 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return f"mutants {sum(each.is_right for each in planted)}/{len(planted)} killed"
 
 
-def _run(bug: Bug | None, bugs: Sequence[Bug]) -> Verdict:
+def _run(bug: Bug | None, bugs: Sequence[Bug], lent: Mapping[str, str]) -> Verdict:
     tests = bug.caught_by if bug else tuple(sorted({path for each in bugs for path in each.caught_by}))
     command = [sys.executable, "-m", "pytest", "-p", "tests.mutants.planting", *_LEAN, "-q", "-rf", "--tb=short"]
     command += [f"--timeout={_TEST_LIMIT_S}", *(["--exitfirst"] if bug else []), *tests]
     began = time.monotonic()
     # A folder of its own: pytest tidies up the folder that its runs share, and two that do so at once fail.
     with tempfile.TemporaryDirectory(prefix="holdfast-mutant-", ignore_cleanup_errors=True) as folder:
-        exit_code, printed = _finished([*command, f"--basetemp={folder}/run"], bug.name if bug else "")
+        exit_code, printed = _finished(
+            [*command, f"--basetemp={folder}/run"], {**_server(bug, lent), VARIABLE: bug.name if bug else ""}
+        )
     return verdict(bug, exit_code, printed, time.monotonic() - began)
 
 
-def _finished(command: Sequence[str], planted: str) -> tuple[int, str]:
+def _server(bug: Bug | None, lent: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the lent server, whose databases are honest; a bug in the schema brings its own."""
+    return {} if bug and bug.is_in_the_schema else lent
+
+
+def _finished(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str]:
     """Run a command to its end, or to the limit; return its exit code and what it printed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environ = {**inherited, VARIABLE: planted}
     with subprocess.Popen(
-        command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=PROJECT, env=inherited | environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as child:
         try:
             printed, _ = child.communicate(timeout=_RUN_LIMIT_S)
