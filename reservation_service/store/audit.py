@@ -4,7 +4,7 @@ Each query may be run on a living database: it finds nothing that is merely on i
 follows an index, so the cost grows with the rows; `docs/explanation/invariants.md` says how it was measured.
 """
 
-from reservation_service.states import CONVERTED, LEGAL_MOVES, PINNED, BookingStatus, ReleasedBy
+from reservation_service.states import CONVERTED, LEGAL_MOVES, LIVE_SAGA, PINNED, BookingStatus, ReleasedBy, SagaStatus
 from reservation_service.store.slots import HOLD_ROUTE
 from shared.append_only import unprotected
 from shared.columns import is_one_of
@@ -15,11 +15,23 @@ _LEGAL_EDGES = ", ".join(f"('{source}', '{target}')" for source, targets in LEGA
 _KEEPING = PINNED | {BookingStatus.NEEDS_ATTENTION}
 _GAVE_BACK = f"{is_one_of('from_status', sorted(_KEEPING))} AND NOT {is_one_of('to_status', sorted(_KEEPING))}"
 _TOOK_AGAIN = f"NOT {is_one_of('from_status', sorted(_KEEPING))} AND {is_one_of('to_status', sorted(_KEEPING))}"
+# Names of the page (`saga/reservation_saga.py`), which is above this room: keys of the journal, so they never change.
+_OUR_STEPS = "('create_hold', 'confirm_reservation')"
+_LAST_STEP = "confirm_reservation"
 _OVER = is_one_of("old.status", (BookingStatus.EXPIRED, BookingStatus.FAILED, BookingStatus.RELEASED))
 # Who judged a hold in time may still have had to wait for locks, at most this long, before it was written down.
 _WAITED_FOR_LOCKS = "interval '5 seconds'"
 # The longest that a wall clock was ever turned back at once is an hour; this leaves room for the unusual.
 _TURNED_BACK = "interval '3 hours'"
+
+
+# Somebody still looks after the booking's money: a saga, or a person who was asked to.
+_SOMEBODYS = is_one_of("s.status", sorted(LIVE_SAGA | {SagaStatus.NEEDS_ATTENTION}))
+# Disputed money is with the bank.
+_WITH_THE_BANK = "('disputed', 'dispute_lost')"
+# An operator has ended the saga on their word, and nothing has moved it since; the last line of its journal says so.
+_VOUCHED_FOR = """EXISTS (SELECT FROM saga_log AS v WHERE v.saga_id = s.id AND v.step = 'operator' AND v.event = 'resolve'
+                   AND NOT EXISTS (SELECT FROM saga_log AS later WHERE later.saga_id = v.saga_id AND later.id > v.id))"""
 
 
 def _is_known(time_zone: str) -> str:
@@ -84,6 +96,17 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        "I5",
+        "money that a dead booking still owes its guest is on its way back, or somebody's case",
+        f"""
+        SELECT r.id FROM reservations AS r
+        WHERE {is_one_of("r.status", (BookingStatus.CANCELLED, BookingStatus.FAILED))} AND r.payment_mode = 'stripe'
+          AND r.payment ->> 'status' NOT IN {_WITH_THE_BANK}
+          AND least(r.refund_due_minor, (r.payment ->> 'captured')::bigint) > (r.payment ->> 'refunded')::bigint
+          AND NOT EXISTS (SELECT FROM sagas AS s WHERE s.reservation_id = r.id AND ({_SOMEBODYS} OR {_VOUCHED_FOR}))
+        """,  # noqa: S608  built from our own enumerations
+    ),
+    Invariant(
         "I6",
         "no booking is confirmed without its money, unless it is free or paid elsewhere",
         """
@@ -107,6 +130,28 @@ INVARIANTS = (
         "I17",
         "a saga that needs attention says why",
         "SELECT id FROM sagas WHERE status = 'needs_attention' AND reason IS NULL",
+    ),
+    Invariant(
+        "I18",
+        "a completed saga has done each step once, up to the last one; a compensated one has undone whatever may have"
+        " happened; or a person has vouched for it",
+        f"""
+        WITH undone AS (
+            SELECT saga_id, step, max(id) FILTER (WHERE event = 'done') AS at FROM saga_log
+            WHERE direction = 'undo' AND event IN ('done', 'in_vain') GROUP BY 1, 2
+            HAVING max(id) FILTER (WHERE event = 'in_vain') > max(id) FILTER (WHERE event = 'done') IS NOT TRUE),
+        steps AS (
+            SELECT l.saga_id, l.step, count(*) FILTER (WHERE event = 'done') AS done,
+                   count(*) FILTER (WHERE event = 'started') > count(*) FILTER (WHERE event = 'not_sent') AS maybe_sent
+            FROM saga_log AS l LEFT JOIN undone AS u ON u.saga_id = l.saga_id AND u.step = l.step
+            WHERE l.direction = 'do' AND l.step <> 'operator' AND l.id > coalesce(u.at, 0) GROUP BY 1, 2)
+        SELECT s.id FROM sagas AS s LEFT JOIN steps AS p ON p.saga_id = s.id
+        WHERE s.status IN ('completed', 'compensated') GROUP BY s.id
+        HAVING CASE s.status
+               WHEN 'completed' THEN bool_and(p.done = 1) AND bool_or(p.step = '{_LAST_STEP}') IS TRUE
+               ELSE bool_and(NOT p.maybe_sent AND NOT (p.done > 0 AND p.step IN {_OUR_STEPS})) IS NOT FALSE END IS FALSE
+           AND NOT {_VOUCHED_FOR}
+        """,  # noqa: S608  built from our own words
     ),
     Invariant(
         "I19",

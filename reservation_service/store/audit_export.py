@@ -10,11 +10,10 @@ from reservation_service.states import CONVERTED, LIVE_SAGA
 from shared.columns import is_one_of
 from shared.database import Connection
 
-# Read through the row as JSON: a column that a migration has not added yet is simply not there.
 _EXPORT = f"""
 SELECT r.id, r.status, r.seats, r.seats_pinned, r.time_slot_id, r.total_minor AS total, r.currency, r.payment_mode,
        r.generation, r.payment_version, r.payment ->> 'status' AS payment_status,
-       (to_jsonb(r) ->> 'refund_due_minor')::bigint AS refund_due,
+       r.refund_due_minor AS refund_due,
        EXISTS (SELECT FROM sagas AS s WHERE s.reservation_id = r.id AND s.status = 'needs_attention') AS open_case,
        EXISTS (SELECT FROM sagas AS s WHERE s.reservation_id = r.id AND {is_one_of("s.status", sorted(LIVE_SAGA))}) AS in_hand,
        extract(epoch FROM clock_timestamp() - greatest(r.created_at, (

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.cli.audit import run
 from deploy.cli.three_way import CHECKS, Books, Comparison, both, compare
-from tests.scenarios.catalogue import catalogue
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 OLD = (NOW - timedelta(hours=1)).isoformat()
@@ -283,11 +281,3 @@ def test_an_audit_reads_all_pages_and_looks_twice() -> None:
     assert [(check.service, check.id, check.examples) for check in found.checks if check.violations] == [
         ("three-way", "I27", ["b1"])
     ]
-
-
-def test_the_page_lists_every_invariant() -> None:
-    """Each of the promised invariants stands on the page with where it is checked."""
-    page = (Path(__file__).parents[2] / "docs/explanation/invariants.md").read_text()
-    promised = [name for name, scenario in catalogue().items() if scenario.kind == "invariant"]
-    assert promised
-    assert [name for name in promised if f"\n| {name} | " not in page] == []

@@ -9,6 +9,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from reservation_service.saga.definition import LocalStep, Pause
+from reservation_service.saga.reservation_saga import reservation_saga
+from reservation_service.saga.steps import Steps
+from reservation_service.store import audit
 from reservation_service.store.audit import INVARIANTS
 from shared.invariants import check_all
 from tests.answers import answered
@@ -17,6 +21,11 @@ from tests.reservation.box_office import BoxOffice
 
 _COUNTED_ANEW = """UPDATE time_slots SET taken = (SELECT coalesce(sum(seats), 0) FROM reservations
                    WHERE seats_pinned AND time_slot_id = time_slots.id)"""
+_COMPENSATED = "UPDATE sagas SET status = 'compensated' WHERE reservation_id = :confirmed"
+_ITS_SAGA = "(SELECT id FROM sagas WHERE reservation_id = :confirmed)"
+_LINE = "INSERT INTO saga_log (saga_id, step, direction, event, epoch) VALUES"
+_NO_LINE = "DELETE FROM saga_log WHERE step ="
+_UNDOABLE = ("confirm_reservation", "capture_payment", "create_payment_intent", "create_hold")
 # Constraints make most of these impossible, so they go first; then the least that violates this one and no other.
 PLANTED: dict[str, tuple[str, ...]] = {
     "I1 more taken than there are": (
@@ -40,7 +49,16 @@ PLANTED: dict[str, tuple[str, ...]] = {
         """INSERT INTO sagas (id, reservation_id, status, generation, flags, due_at)
            SELECT gen_random_uuid(), id, 'running', 1, '{}', now() FROM reservations WHERE id = :pending""",
     ),
-    "I4 pending and no saga": ("UPDATE sagas SET status = 'completed' WHERE reservation_id = :pending",),
+    "I4 pending and no saga": (
+        "UPDATE sagas SET status = 'needs_attention', reason = 'x' WHERE reservation_id = :pending",
+    ),
+    "I5 nobody looks after what is owed": (
+        """UPDATE reservations SET status = 'cancelled', seats_pinned = false, refund_due_minor = total_minor
+           WHERE id = :confirmed""",
+        """INSERT INTO reservation_events (reservation_id, from_status, to_status, reason)
+           SELECT id, 'confirmed', 'cancelled', 'asked' FROM reservations WHERE id = :confirmed""",
+        _COUNTED_ANEW,
+    ),
     "I6 confirmed and not paid": (
         "UPDATE reservations SET payment = jsonb_set(payment, '{captured}', '0') WHERE id = :confirmed",
     ),
@@ -48,6 +66,15 @@ PLANTED: dict[str, tuple[str, ...]] = {
     "I16 a live saga that never falls due": ("UPDATE sagas SET due_at = NULL WHERE reservation_id = :pending",),
     "I17 nobody says why": (
         "UPDATE sagas SET status = 'needs_attention', reason = NULL WHERE reservation_id = :confirmed",
+    ),
+    "I18 complete without its end": (f"{_NO_LINE} 'confirm_reservation' AND saga_id = {_ITS_SAGA}",),
+    "I18 complete, and a step is open": (f"{_NO_LINE} 'capture_payment' AND event = 'done' AND saga_id = {_ITS_SAGA}",),
+    "I18 a step was done twice": (f"{_LINE} ({_ITS_SAGA}, 'capture_payment', 'do', 'done', 9)",),
+    "I18 compensated, and nothing was undone": (_COMPENSATED,),
+    "I18 compensated in vain": (
+        _COMPENSATED,
+        *(f"{_LINE} ({_ITS_SAGA}, '{step}', 'undo', 'done', 9)" for step in _UNDOABLE),
+        f"{_LINE} ({_ITS_SAGA}, 'capture_payment', 'undo', 'in_vain', 9)",
     ),
     "I19 an old lease has written": (
         """INSERT INTO saga_log (saga_id, step, direction, event, epoch)
@@ -160,7 +187,7 @@ async def lived_in(open_office: BoxOffice) -> LivedIn:
 
 
 async def test_a_living_database_violates_nothing(lived_in: LivedIn) -> None:
-    """I1, I2, I3, I4, I20..I24, I28, peers B1.3: with bookings of every kind there is, the audit finds nothing."""
+    """I1..I6, I18, I20..I24, I28, peers B1.3: with bookings of every kind there is, the audit finds nothing."""
     async with lived_in.violated_by(["SELECT 1"]) as violated:
         assert violated == {}
     rows = await lived_in.office.sql("SELECT DISTINCT status FROM reservations")
@@ -169,9 +196,27 @@ async def test_a_living_database_violates_nothing(lived_in: LivedIn) -> None:
 
 @pytest.mark.parametrize("what", PLANTED)
 async def test_a_planted_violation_is_found_by_its_own_check(lived_in: LivedIn, what: str) -> None:
-    """I1..I4, I20..I24, I28: what its constraint would refuse is done with the constraint away; one check names it."""
+    """I1..I6, I16..I24, I28: what its constraint would refuse is done with the constraint away; one check names it."""
     async with lived_in.violated_by(PLANTED[what]) as violated:
         assert violated.keys() == {what.split(maxsplit=1)[0]}
+
+
+@pytest.mark.parametrize("end", ["resolve", "undone"])
+async def test_a_saga_that_was_ended_as_it_should_violates_nothing(lived_in: LivedIn, end: str) -> None:
+    """I18: on a person's word a saga may end anywhere; and one that has undone what had happened is compensated."""
+    rights = [_COMPENSATED]
+    rights += [f"{_LINE} ({_ITS_SAGA}, '{step}', 'undo', 'done', 9)" for step in _UNDOABLE] if end == "undone" else []
+    rights += [f"{_LINE} ({_ITS_SAGA}, 'operator', 'do', 'resolve', 9)"] if end == "resolve" else []
+    async with lived_in.violated_by(rights) as violated:
+        assert violated == {}
+
+
+async def test_the_audit_knows_the_page() -> None:
+    """I18: the names of steps that its query speaks of are those of THE PAGE, its last one and those of our own database."""
+    page = reservation_saga(Steps(None, async_payment_max_s=0))  # type: ignore[arg-type]  # nothing is called
+    ours = tuple(part.name for part in page.parts if isinstance(part, LocalStep))
+    assert (str(ours), page.parts[-1].name) == (audit._OUR_STEPS, audit._LAST_STEP)
+    assert set(_UNDOABLE) == {part.name for part in page.parts if not isinstance(part, Pause)}
 
 
 async def test_every_check_has_its_violation() -> None:

@@ -128,7 +128,7 @@ async def test_a_cancelled_booking_that_was_final_keeps_what_its_policy_kept(ben
         "WITH slot AS (UPDATE time_slots SET taken = 0 WHERE id = :slot), event AS ("
         " INSERT INTO reservation_events (reservation_id, from_status, to_status, reason)"
         " VALUES (:id, 'confirmed', 'cancelled', 'asked'))"
-        " UPDATE reservations SET status = 'cancelled', seats_pinned = false WHERE id = :id",
+        " UPDATE reservations SET status = 'cancelled', seats_pinned = false, refund_due_minor = 1000 WHERE id = :id",
         id=story.hold_id,
         slot=story.slot_id,
     )

@@ -231,11 +231,18 @@ async def _seen(bench: Bench, story: Story) -> tuple[object, ...]:
 async def _close(bench: Bench, story: Story) -> None:
     """End the saga that was passed over, so that the audit sees a whole booking."""
     await bench.engine.drain(10)
+    if (await bench.booking(story))["status"] == "cancelled":
+        async with bench.database.transaction("test") as tx:
+            turn = await bench.engine.walk_back(tx, (await bench.the_saga(story))["id"])
+        await bench.engine.drive(turn)
+        await bench.run_to_rest(story)
     if (await bench.booking(story))["status"] == "pending":
         await bench.run_to_rest(story)
     if (await bench.the_saga(story))["due_at"] is not None:
-        for status in ("running", "completed"):
-            ended = "UPDATE sagas SET due_at = NULL, status = :status WHERE reservation_id = :id"
+        for status in ("running", "needs_attention"):
+            ended = (
+                "UPDATE sagas SET due_at = NULL, status = :status, reason = 'passed over' WHERE reservation_id = :id"
+            )
             await bench.sql(ended, id=story.hold_id, status=status)
 
 
