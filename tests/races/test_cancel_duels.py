@@ -3,16 +3,14 @@
 import asyncio
 import random
 from collections import Counter
-from uuid import UUID
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from reservation_service.booking.cancelling import CancelRequest
-from reservation_service.saga.calling_off import CallingOff
-from reservation_service.states import CancelledBy
 from shared.payment_contract import PaymentStatus
 from tests.figures import tell
-from tests.reservation.saga_bench import ANNA, TOTAL_MINOR, Bench, Story
+from tests.reservation.saga_bench import TOTAL_MINOR, Bench, Story
 from tests.scenarios import fired
 
 DUELS = 500
@@ -21,6 +19,26 @@ SEED = 20_261_125
 SHARE = 0.10
 # Some twenty seconds when the machine is free.
 _PATIENCE_S = 280
+
+
+_AS_THE_FIRST = (
+    """UPDATE reservations AS r SET status = f.status, reference = upper(substr(md5(r.id::text), 1, 12)),
+              customer = f.customer, payment_mode = f.payment_mode, pay_until = f.pay_until,
+              cancellation_policy = f.cancellation_policy, payment_version = f.payment_version, version = f.version,
+              payment = f.payment || jsonb_build_object('id', c.payment_id, 'reservation_id', r.id)
+       FROM reservations AS f, unnest(CAST(:holds AS uuid[]), CAST(:payments AS uuid[])) AS c (hold_id, payment_id)
+       WHERE f.id = :first AND r.id = c.hold_id""",
+    """INSERT INTO reservation_events (reservation_id, from_status, to_status, reason)
+       SELECT hold_id, from_status, to_status, reason FROM reservation_events, unnest(CAST(:holds AS uuid[])) AS hold_id
+       WHERE reservation_id = :first""",
+    """INSERT INTO sagas (id, reservation_id, status, generation, flags, due_at, lease_epoch, attempts)
+       SELECT hold_id, hold_id, status, generation, flags, due_at, lease_epoch, attempts
+       FROM sagas, unnest(CAST(:holds AS uuid[])) AS hold_id WHERE reservation_id = :first""",
+    """INSERT INTO saga_log (saga_id, step, direction, event, detail, epoch)
+       SELECT hold_id, step, direction, event, detail, epoch
+       FROM saga_log, unnest(CAST(:holds AS uuid[])) AS hold_id
+       WHERE saga_id = (SELECT id FROM sagas WHERE reservation_id = :first) ORDER BY hold_id, saga_log.id""",
+)
 
 
 class Aim:
@@ -44,32 +62,21 @@ async def test_cancels_duel_with_captures(bench: Bench) -> None:
 
     B3: a booking whose guest asked for its end is never left confirmed, and its money never lies with us.
     """
-    stories, aim, won = await bench.copies(DUELS, total_minor=TOTAL_MINOR), Aim(), Counter[str]()
-    desk = CallingOff(bench.database, bench.engine, bench.engine._metrics)
+    stories, aim, won = await _waiting_to_be_paid(bench), Aim(), Counter[str]()
 
     async def pay(story: Story) -> None:
         await bench.engine.signal(bench.payments.pay(story.payment_id))
 
     async def cancel(story: Story) -> None:
         await asyncio.sleep(aim.moment())
-        await desk.cancel(
-            CancelRequest(
-                story.hold_id,
-                CancelledBy.GUEST,
-                ANNA.subject,
-                caller=ANNA.subject,
-                key=str(story.hold_id),
-                fingerprint=b"c",
-            )
-        )
+        await bench.cancel(story)
 
     async with asyncio.timeout(_PATIENCE_S):
         for begin in range(0, DUELS, AT_ONCE):
             duel = stories[begin : begin + AT_ONCE]
-            await asyncio.gather(*map(bench.convert, duel))
             await asyncio.gather(*map(pay, duel), *map(cancel, duel))
             await bench.engine.drain(10)
-            told = [await _end(bench, story.hold_id) for story in duel]
+            told = await _ends(bench, duel)
             won.update(told)
             aim.learn(told.count("refunded") / len(told))
     rows = await bench.sql(
@@ -89,14 +96,41 @@ async def test_cancels_duel_with_captures(bench: Bench) -> None:
     fired("K04", won["refunded"])
 
 
-async def _end(bench: Bench, hold_id: UUID) -> str:
-    """Return how a duel ended at the provider, once its saga has come to rest."""
+async def _waiting_to_be_paid(bench: Bench) -> list[Story]:
+    """Convert one of many equal holds and let the others stand as it stands then: a duel begins with the guest's money."""
+    stories = await bench.copies(DUELS, total_minor=TOTAL_MINOR)
+    first, *others = stories
+    await bench.convert(first)
+    ids = {"holds": [one.hold_id for one in others], "payments": [one.payment_id for one in others]}
+    for statement in _AS_THE_FIRST:
+        named = {name: value for name, value in ids.items() if f":{name}" in statement}
+        await bench.sql(statement, first=first.hold_id, **named)
+    for one in others:
+        known = replace(bench.entry(first), id=one.payment_id, reservation_id=one.hold_id)
+        bench.payments.book[one.payment_id] = known
+    return stories
+
+
+async def _ends(bench: Bench, duel: Sequence[Story]) -> list[str]:
+    """Return how duels ended at the provider, once their sagas have come to rest."""
+    going = "SELECT id FROM sagas WHERE reservation_id = ANY(:ids) AND due_at IS NOT NULL"
     for _ in range(5):
-        (row,) = await bench.sql("SELECT due_at FROM sagas WHERE reservation_id = :id", id=hold_id)
-        if row["due_at"] is None:
+        if not await bench.sql(going, ids=[story.hold_id for story in duel]):
             break
-        await bench.turn()
-    (entry,) = bench.payments.of(hold_id)
-    assert entry.status in {PaymentStatus.CANCELED, PaymentStatus.REFUNDED}, entry
-    assert (entry.captures, entry.captured) in {(0, 0), (1, TOTAL_MINOR)}, entry
-    return str(entry.status)
+        await _turn(bench, duel)
+    entries = [bench.entry(story) for story in duel]
+    for entry in entries:
+        assert entry.status in {PaymentStatus.CANCELED, PaymentStatus.REFUNDED}, entry
+        assert (entry.captures, entry.captured) in {(0, 0), (1, TOTAL_MINOR)}, entry
+    return [str(entry.status) for entry in entries]
+
+
+async def _turn(bench: Bench, duel: Sequence[Story]) -> None:
+    """Let the sagas of these duels be due, and nobody else's: the others wait for money that comes later."""
+    due = (
+        "UPDATE sagas SET due_at = clock_timestamp(), lease_until = NULL"
+        " WHERE due_at IS NOT NULL AND reservation_id = ANY(:ids)"
+    )
+    await bench.sql(due, ids=[story.hold_id for story in duel])
+    await bench.engine.run_due()
+    await bench.engine.drain(10)

@@ -113,3 +113,8 @@ def taking_back(bench: Bench, story: Story) -> tuple[Part, ...]:
         await pay(engine)
 
     return (convert, charged)
+
+
+def cancelling(bench: Bench, story: Story) -> tuple[Part, ...]:
+    """The guest of a confirmed booking calls it off, as often as it takes."""
+    return (lambda engine: bench.cancel(story, engine=engine),)

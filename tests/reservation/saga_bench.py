@@ -14,15 +14,17 @@ import httpx
 from prometheus_client import CollectorRegistry
 from sqlalchemy import RowMapping, text
 
+from reservation_service.booking.cancelling import CancelRequest
 from reservation_service.booking.reservations import ConvertRequest, payment_id
 from reservation_service.clients.payments import PaymentsClient
 from reservation_service.flags import FLAGS, SAGA_ORCHESTRATION
 from reservation_service.metrics import Metrics
+from reservation_service.saga.calling_off import CallingOff
 from reservation_service.saga.engine import Engine
 from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
 from reservation_service.settings import ReservationSettings
-from reservation_service.states import LEGAL_MOVES, LEGAL_SAGA_MOVES, BookingStatus, SagaStatus
+from reservation_service.states import LEGAL_MOVES, LEGAL_SAGA_MOVES, BookingStatus, CancelledBy, SagaStatus
 from reservation_service.store import catalogue, reservations, saga_log, slots
 from reservation_service.store.audit import INVARIANTS
 from reservation_service.store.reservations import Booking
@@ -193,6 +195,13 @@ class Bench:
         request = ConvertRequest(story.hold_id, f"convert-{story.hold_id}", b"c", CUSTOMER, mode)
         engine = engine or self.engine
         return (await engine.convert(ANNA, request, self.flags.snapshot(ANNA.subject))).booking
+
+    async def cancel(self, story: Story, *, engine: Engine | None = None) -> None:
+        """Let the guest call the booking off."""
+        engine = engine or self.engine
+        who: Any = {"who": ANNA.subject, "caller": ANNA.subject, "key": f"cancel-{story.hold_id}", "fingerprint": b"c"}
+        desk = CallingOff(self.database, engine, engine._metrics)
+        await desk.cancel(CancelRequest(story.hold_id, CancelledBy.GUEST, **who))
 
     # time
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles import scripted_payments as acts
 from tests.figures import tell
-from tests.reservation.crashing import Crash, Part, leaving, listening, paying, play, taking_back
+from tests.reservation.crashing import Crash, Part, cancelling, leaving, listening, paying, play, taking_back
 from tests.reservation.residue import assert_whole
 from tests.reservation.saga_bench import Bench, Story
 from tests.scenarios import fired
@@ -22,6 +22,7 @@ PATHS: dict[str, tuple[Path, str, str, bool]] = {
     "paying": (paying, "confirmed", "completed", True),
     "leaving": (leaving, "failed", "compensated", False),
     "taking_back": (taking_back, "failed", "compensated", False),
+    "cancelling": (cancelling, "cancelled", "compensated", False),
 }
 PAIRS = 12
 SEED = 20_261_123
@@ -32,6 +33,9 @@ async def begin(bench: Bench, path: str) -> tuple[Story, Sequence[Part]]:
     if path == "taking_back":
         bench.payments.always("capture", acts.DECLINED)
     story = await bench.story()
+    if path == "cancelling":
+        await bench.convert(story)
+        await bench.run_to_rest(story)
     return story, PATHS[path][0](bench, story)
 
 
@@ -46,7 +50,7 @@ async def recover(bench: Bench, story: Story, parts: Sequence[Part], path: str) 
     await play(bench, parts, bench.another_engine())
     await bench.run_to_rest(story, pays=pays)
     await assert_whole(bench, story, booking, saga=saga)
-    if path == "taking_back":
+    if path in {"taking_back", "cancelling"}:
         entry = bench.entry(story)
         assert entry.refunded == entry.captured
 
@@ -67,12 +71,13 @@ _SCENARIOS = {
     "C08": "capture_payment.",
     "C09": "saga_progress.before_commit",
     "C10": "cancel_payment_intent.after",
+    "C15": "refund_payment.after",
 }
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_crash_anywhere_is_survived(bench: Bench, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """C04, C05, C08, C09, C10, peers B5.73: every crash point of every path, once: the next process ends the booking right."""
+    """C04, C05, C08, C09, C10, C15, peers B5.73: every crash point of every path, once: the next process ends the booking right."""
     points = await points_of(bench, path, monkeypatch)
     assert len(points) >= 10, points
     for point in points:
