@@ -116,6 +116,7 @@ class PaymentAnswer(ContractModel):
     outcome: Outcome
     payment: PaymentView | None = None
     error: CallError | None = None
+    stale: bool = Field(False, description="what is stored, and the provider could move on: it was not heard this time")
 
 
 class PaymentMoment(ContractModel):

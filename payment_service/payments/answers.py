@@ -36,8 +36,8 @@ class Answers:
     def __init__(self, publishable_key: str) -> None:
         self._publishable_key = publishable_key
 
-    def ok(self, payment: Payment) -> PaymentAnswer:
-        return PaymentAnswer(outcome=Outcome.OK, payment=self.view(payment))
+    def ok(self, payment: Payment, *, stale: bool = False) -> PaymentAnswer:
+        return PaymentAnswer(outcome=Outcome.OK, payment=self.view(payment), stale=stale)
 
     def not_ok(
         self, outcome: Outcome, payment: Payment, code: str, retry_after_s: float | None = None

@@ -38,21 +38,22 @@ class Reading:
     async def current(self, payment_id: UUID) -> PaymentAnswer:
         """Return the payment; an unsettled one is refreshed from Stripe, and if that fails, what is stored is shown.
 
-        Raises PaymentNotFound (404).
+        Then it is marked as stale, and so it is when somebody else asked a moment ago. Raises PaymentNotFound (404).
         """
         async with self._database.reading() as connection:
             payment = await payments.read(connection, payment_id)
             if payment is None:
                 raise PaymentNotFound
-            question = None
-            if payment.intent_id and payment.status not in SETTLED:
+            question, stale = None, bool(payment.intent_id) and payment.status not in SETTLED
+            if stale:
                 question = await payments.claim_refresh(connection, payment.id, interval_s=self._interval_s)
         if question and payment.intent_id:
             deadline = self._provider.budget(self._budget_s)
-            payment = await self._asking.ask_as(payment.id, payment.intent_id, question, deadline=deadline) or payment
+            seen = await self._asking.ask_as(payment.id, payment.intent_id, question, deadline=deadline)
+            payment, stale = seen or payment, seen is None
         if payment.trouble:
             return self._answers.not_ok(Outcome.UNKNOWN, payment, payment.trouble)
-        return self._answers.ok(payment)
+        return self._answers.ok(payment, stale=stale)
 
     async def timeline(self, payment_id: UUID) -> list[dict[str, Any]]:
         """Return one line for each thing that happened to a payment, in order. Raises PaymentNotFound (404)."""

@@ -39,12 +39,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of an outside call: an event for the journal, and how the payment stands as far as it was told."""
+    """What came of an outside call: an event for the journal, and how the payment stands as far as it was told.
+
+    `stale`: it was told what had been known before, because nobody could look.
+    """
 
     event: Event
     payment: PaymentView | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     retry_after_s: float | None = None
+    stale: bool = False
 
 
 OPERATOR = "operator"

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from reservation_service.booking.rebooking import is_over, rebook
 from reservation_service.booking.reservations import payment_id
-from reservation_service.saga.definition import Event, LocalStep, Pause, Saga, Step
+from reservation_service.saga.definition import Event, LocalStep, Pause, Result, Saga, Step
 from reservation_service.states import LIVE_SAGA, BegunBy, Notice, SagaStatus
 from reservation_service.store import reservations, saga_log
 from reservation_service.store.reservations import Booking
@@ -47,6 +47,11 @@ def is_money(told: Told | None) -> bool:
             return bool(told and told["captured"] > told["refunded"])
         case _:
             return False
+
+
+def is_unseen(look: Result) -> bool:
+    """Tell whether a look has not seen if there is money: no answer, or old news, from which nobody may conclude."""
+    return look.stale or look.event in {Event.NOT_SENT, Event.UNKNOWN}
 
 
 def is_whole(booking: Booking, told: Told) -> bool:

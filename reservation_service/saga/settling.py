@@ -235,9 +235,7 @@ class Settling(SagaInHand):
 
     def _must_see(self, result: Result) -> bool:
         """Nothing is cancelled unseen once the seats are gone, lest late money lose them; but not for ever."""
-        unseen = (
-            result.event in {Event.NOT_SENT, Event.UNKNOWN} and self._row["attempts"] < self._settings.saga_attempts_max
-        )
+        unseen = late_money.is_unseen(result) and self._row["attempts"] < self._settings.saga_attempts_max
         return unseen and self.status is SagaStatus.UNWINDING and self._lost_its_seats()
 
     def _may_turn_forward(self) -> bool:

@@ -158,7 +158,7 @@ def _result(answer: PaymentAnswer) -> Result:
     detail = answer.error.model_dump(exclude_none=True) if answer.error else {}
     retry_after_ms = answer.error.retry_after_ms if answer.error else None
     retry_after_s = None if retry_after_ms is None else retry_after_ms / 1000
-    return Result(_EVENTS[answer.outcome], answer.payment, detail, retry_after_s)
+    return Result(_EVENTS[answer.outcome], answer.payment, detail, retry_after_s, answer.stale)
 
 
 def _checked(booking: Booking, answer: PaymentAnswer) -> Result:

@@ -39,6 +39,7 @@ class Act:
     http: tuple[int, bytes] | None = None
     fails_with: Callable[[], Exception] | None = None
     distorts: dict[str, Any] = field(default_factory=dict)
+    stale: bool = False
 
 
 def _problem(status: int, code: str) -> tuple[int, bytes]:
@@ -67,6 +68,7 @@ WRONG_CURRENCY = Act("wrong_currency", applies=True, distorts={"currency": "XTS"
 WRONG_BOOKING = Act("wrong_booking", applies=True, distorts={"reservation_id": str(uuid4())})
 CAPTURED_LESS = Act("captured_less", applies=True, distorts={"captured": 1})
 CONTRADICTION = Act("contradiction", outcome=Outcome.UNKNOWN, code="amount_mismatch")
+STALE = Act("stale", applies=True, distorts={"status": "requires_payment", "version": 1}, stale=True)
 DIES_BEFORE = Act("dies_before", fails_with=Died)
 DIES_AFTER = Act("dies_after", applies=True, fails_with=Died)
 
@@ -233,6 +235,8 @@ class ScriptedPayments:
         entry = self.book.get(payment_id)
         if entry is None and operation == "get" and act is None:
             return _as_response(_problem(404, "PAYMENT_NOT_FOUND"))
+        if act is not None and act.stale:
+            answer = {**answer, "stale": True}
         view = {**entry.view(), **(act.distorts if act else {})} if entry else None
         if self.after is not None:
             await self.after(operation)

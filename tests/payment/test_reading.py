@@ -32,6 +32,7 @@ async def test_many_readers_ask_once(
         asked = len(till.line.calls)
         answers = await asyncio.gather(*(till.client.get(payment.id) for _ in range(20)))
         assert {answer.outcome for answer in answers} == {Outcome.OK}
+        assert [answer.stale for answer in answers].count(False) == 1  # the others were not asked for
         assert len(till.line.calls) == asked + 1
         await till.sql("UPDATE payments SET refreshed_at = refreshed_at - interval '3 seconds'")
         await till.client.get(payment.id)
@@ -51,10 +52,15 @@ async def test_a_crowd_of_readers_does_not_use_up_what_stripe_allows(
 
 
 async def test_without_stripe_what_is_stored_is_shown(till: Till) -> None:
-    """A read never fails because of Stripe."""
+    """A read never fails because of Stripe; the answer says that it is what was stored, until Stripe is heard again."""
     payment = await till.created()
     till.line.meets(never_connects)
-    assert (await till.client.get(payment.id)).outcome is Outcome.OK
+    answer = await till.client.get(payment.id)
+    assert (answer.outcome, answer.stale) == (Outcome.OK, True)
+    await asyncio.sleep(0.002)
+    assert (await till.client.get(payment.id)).stale is False
+    await till.cancel(payment)
+    assert (await till.client.get(payment.id)).stale is False
 
 
 async def test_what_is_settled_is_not_asked_for(till: Till) -> None:

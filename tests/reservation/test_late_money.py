@@ -73,6 +73,22 @@ async def test_late_money_that_was_captured_by_itself_books_the_seats_again(benc
     await assert_rebooked(bench, story)
 
 
+async def test_old_news_cancels_no_late_money(bench: Bench) -> None:
+    """T04: Stripe cannot be asked, and payment_service shows what it had stored: the payment that may have been made
+    meanwhile is not cancelled unseen, though it could be; seen, it books the seats again.
+    """
+    story = await given_up(bench)
+    bench.payments.pay(story.payment_id)
+    bench.payments.script("get", acts.STALE, acts.STALE)
+    began = len(bench.payments.calls)
+    for _ in range(2):
+        await bench.turn()
+    assert bench.payments.calls[began:] == [("get", "stale")] * 2
+    assert ((await bench.booking(story))["status"], await bench.taken(story)) == ("failed", 0)
+    await bench.run_to_rest(story, pays=False)
+    await assert_rebooked(bench, story)
+
+
 async def test_money_after_the_very_end_books_the_seats_again(bench: Bench) -> None:
     """T04: nothing was going on any more when the money was told: a saga begins for it."""
     story = await ended(bench)
