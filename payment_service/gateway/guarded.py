@@ -120,11 +120,27 @@ class GuardedGateway:
         return await self._call("cancel_intent", deadline, lambda: self._gateway.cancel_intent(intent_id, key=key))
 
     async def find_intent(
-        self, payment_id: UUID, *, created_from: datetime, deadline: float
+        self, payment_id: UUID, *, since: datetime, until: datetime, deadline: float
     ) -> Result[IntentSeen | None]:
-        return await self._call(
-            "find_intent", deadline, lambda: self._gateway.find_intent(payment_id, created_from=created_from)
-        )
+        """Look through all intents that were made in a stretch of time for the one that carries our id.
+
+        OK with None proves that there is none. Only the deadline ends the look before the last page.
+        """
+        after: str | None = None
+        while True:
+            page = await self._call("find_intent", deadline, self._page_of(payment_id, since, until, after))
+            if page.value is None:
+                return replace(page, value=None)  # type: ignore[return-value]  # nothing of a page is left
+            if page.value.items:
+                return await self.retrieve_intent(page.value.items[0], deadline=deadline)  # type: ignore[return-value]
+            if not page.value.has_more:
+                return Result(Outcome.OK, None)
+            after = page.value.last_id
+
+    def _page_of(
+        self, payment_id: UUID, since: datetime, until: datetime, after: str | None
+    ) -> Callable[[], Awaitable[Result[Page[str]]]]:
+        return lambda: self._gateway.intents_of(payment_id, since=since, until=until, after=after)
 
     async def create_refund(
         self, *, intent_id: str, amount: int, metadata: dict[str, str], key: str, deadline: float

@@ -8,7 +8,7 @@ file unless told not to, and on strange answers it raises whatever its own parse
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -29,7 +29,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _ANSWER_LIMIT_BYTES = 1024 * 1024
-_PAGES_MAX = 10
 _NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
 stripe.enable_telemetry = False
@@ -151,22 +150,13 @@ class StripeGateway:
             ),
         )
 
-    async def find_intent(self, payment_id: UUID, *, created_from: datetime) -> Result[IntentSeen | None]:
-        """Look for the intent that carries our id; OK with None proves that there is none."""
-        since_s = int((created_from - timedelta(minutes=5)).timestamp())  # their clock is not ours
-        params: Any = {"limit": 100, "created": {"gte": since_s}}
-        for _page in range(_PAGES_MAX):
-            page = await _ask(wire.read_list, partial(self._intents.list_async, params))
-            if page.value is None:
-                return replace(page, value=None)  # type: ignore[return-value]  # nothing of a page is left
-            items, has_more = page.value
-            for item in items:
-                if isinstance(item, dict) and (item.get("metadata") or {}).get("payment_id") == str(payment_id):
-                    return await self.retrieve_intent(str(item.get("id")))  # type: ignore[return-value]
-            if not has_more or not items:
-                return Result(Outcome.OK, None)
-            params = params | {"starting_after": str(items[-1].get("id"))}
-        return Result(Outcome.UNKNOWN, code="too_many_to_look_through")
+    async def intents_of(
+        self, payment_id: UUID, *, since: datetime, until: datetime, after: str | None
+    ) -> Result[Page[str]]:
+        """Return the ids of those on a page of all intents of a stretch of time that carry our id, whoever made them."""
+        params: Any = _window(since, until, after)
+        read = partial(wire.read_page, partial(wire.read_id_of, payment_id))
+        return await _ask(read, lambda: self._intents.list_async(params))
 
     async def create_refund(
         self, *, intent_id: str, amount: int, metadata: dict[str, str], key: str

@@ -205,6 +205,14 @@ def read_list(document: Any) -> tuple[list[Any], bool]:
     return document["data"], document.get("has_more") is True
 
 
+def read_id_of(payment_id: UUID, document: Any) -> str:
+    """Read nothing of an intent but its id, if it carries this id of ours. Raises ValueError."""
+    intent = _dict(document)
+    if _dict(intent.get("metadata")).get("payment_id") != str(payment_id):
+        raise ValueError("somebody else's")
+    return _word(intent.get("id"))
+
+
 def read_page(read_item: Callable[[Any], T], document: Any) -> Page[T]:
     """Read a page of a list; what has not the documented form is not ours to read, and is left out."""
     items, has_more = read_list(document)

@@ -1,6 +1,7 @@
 """Makes sure that a payment's intent exists at Stripe, exactly once, however often and after whatever it is tried."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from payment_service.gateway.guarded import GuardedGateway
@@ -8,11 +9,14 @@ from payment_service.gateway.results import IntentSeen, Result
 from payment_service.payments import recording
 from payment_service.payments.recording import intent_metadata, key_for
 from payment_service.store import calls, payments
-from payment_service.store.calls import CREATE, Call
+from payment_service.store.calls import CREATE, Call, Earlier
 from payment_service.store.payments import Payment
 from shared.crashpoints import external_call
 from shared.database import Database
 from shared.payment_contract import Outcome, PaymentStatus
+
+_THEIR_CLOCK = timedelta(minutes=5)
+"""How far Stripe's clock may be from our database's; the longest call is well within it, too."""
 
 
 class Establishing:
@@ -34,7 +38,7 @@ class Establishing:
             question = await payments.next_question(connection)
         unsure, number = earlier.may_have_happened, max(earlier.key_number, 1)
         if unsure and (earlier.key_is_spent or earlier.first_age_s > self._key_trusted_s):
-            found = await self._look(payment, deadline)
+            found = await self._look(payment, earlier, deadline)
             if found.value is not None:
                 return await self._adopt(payment, found.value, question), found
             if found.outcome is not Outcome.OK:
@@ -63,9 +67,12 @@ class Establishing:
             )
         return await self._record(payment, call, result), result
 
-    async def _look(self, payment: Payment, deadline: float) -> Result[IntentSeen | None]:
+    async def _look(self, payment: Payment, earlier: Earlier, deadline: float) -> Result[IntentSeen | None]:
+        """Look among what was made around the calls that may have made it: a few minutes, however many intents there are."""
+        since = (earlier.first_at or payment.created_at) - _THEIR_CLOCK
+        until = (earlier.last_at or payment.created_at) + _THEIR_CLOCK
         async with external_call("find_payment_intent"):
-            return await self._provider.find_intent(payment.id, created_from=payment.created_at, deadline=deadline)
+            return await self._provider.find_intent(payment.id, since=since, until=until, deadline=deadline)
 
     async def _adopt(self, payment: Payment, found: IntentSeen, question: int) -> Payment:
         async with self._database.transaction("record_found_intent") as tx:

@@ -5,6 +5,7 @@ A call without an outcome may or may not have happened; so may one whose outcome
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -26,6 +27,8 @@ class Earlier:
 
     key_number: int = 0
     first_age_s: float = 0.0
+    first_at: datetime | None = None
+    last_at: datetime | None = None
     may_have_happened: bool = False
     key_is_spent: bool = False
     last_concluded: bool = False
@@ -43,7 +46,13 @@ async def earlier(connection: Connection, payment_id: UUID, step: str) -> Earlie
     """Sum up the calls of one step (a refund's step carries its id)."""
     age_s = func.extract("epoch", func.clock_timestamp() - payment_calls.c.asked_at)
     found = await connection.execute(
-        select(payment_calls.c.key_number, payment_calls.c.outcome, payment_calls.c.key_is_spent, age_s.label("age_s"))
+        select(
+            payment_calls.c.key_number,
+            payment_calls.c.outcome,
+            payment_calls.c.key_is_spent,
+            payment_calls.c.asked_at,
+            age_s.label("age_s"),
+        )
         .where(payment_calls.c.payment_id == payment_id, payment_calls.c.step == step)
         .order_by(payment_calls.c.question)
     )
@@ -55,6 +64,8 @@ async def earlier(connection: Connection, payment_id: UUID, step: str) -> Earlie
     return Earlier(
         key_number=number,
         first_age_s=float(under_this_key[0]["age_s"]),
+        first_at=under_this_key[0]["asked_at"],
+        last_at=under_this_key[-1]["asked_at"],
         may_have_happened=_may_have_happened([row["outcome"] for row in under_this_key]),
         key_is_spent=any(row["key_is_spent"] for row in under_this_key),
         last_concluded=rows[-1]["outcome"] in _CONCLUDED,

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from structlog.testing import capture_logs
 
 from payment_service.gateway.breaker import Agreed
 from payment_service.gateway.guarded import GuardedGateway, Patience, log_retries_without_arguments
-from payment_service.gateway.results import Result, done
+from payment_service.gateway.results import Page, Result, done
 from payment_service.states import BreakerState
 from shared.payment_contract import Outcome
 from tests.payment.breaker_bench import POLICY, SICK, HandClock, a_breaker
@@ -27,6 +29,15 @@ class Scripted:
     def __init__(self, *script: Result[Any] | Callable[[], Awaitable[Result[Any]]]) -> None:
         self.script: list[Any] = list(script)
         self.keys: list[str] = []
+
+    async def intents_of(
+        self, _payment_id: UUID, *, since: datetime, until: datetime, after: str | None
+    ) -> Result[Any]:
+        assert since < until
+        return await self.capture_intent("", key=str(after))
+
+    async def retrieve_intent(self, intent_id: str) -> Result[Any]:
+        return await self.capture_intent(intent_id, key=intent_id)
 
     async def capture_intent(self, _intent_id: str, *, key: str) -> Result[Any]:
         self.keys.append(key)
@@ -64,6 +75,11 @@ class Bench:
     def _uniform(self, low: float, high: float) -> float:
         self.bounds.append((low, high))
         return low
+
+    async def find(self, budget_s: float = 9) -> Result[Any]:
+        begin = datetime(2026, 11, 26, tzinfo=UTC)
+        until, deadline = begin + timedelta(minutes=10), self.guarded.budget(budget_s)
+        return await self.guarded.find_intent(uuid4(), since=begin, until=until, deadline=deadline)
 
     async def capture(self, budget_s: float = 9) -> Result[Any]:
         return await self.guarded.capture_intent("pi_1", key="k", deadline=self.guarded.budget(budget_s))
@@ -257,3 +273,33 @@ async def test_retries_are_logged_without_arguments() -> None:
         await Bench(NOT_SENT, OK).capture()
     assert [line["operation"] for line in lines if line["event"] == "provider_retry"] == ["capture_intent"]
     assert "pi_1" not in str(lines)
+
+
+def pages(count: int) -> list[Result[Any]]:
+    """Return so many pages of a hundred intents each, all of them somebody else's."""
+    return [done(Page((), f"pi_{number}", has_more=number < count)) for number in range(1, count + 1)]
+
+
+async def test_a_search_goes_on_to_the_last_page() -> None:
+    """S24: behind five thousand intents it is found, and fetched as it is now; there is no number of pages to give up at."""
+    found = done(Page(("pi_ours",), "pi_last", has_more=True))
+    bench = Bench(*pages(51)[:50], found, OK)
+    assert (await bench.find()).value == "an intent"
+    assert bench.gateway.keys == ["None", *(f"pi_{number}" for number in range(1, 51)), "pi_ours"]
+    nothing = Bench(*pages(51))
+    assert await nothing.find() == Result(Outcome.OK, None)
+    assert len(nothing.gateway.keys) == 51
+
+
+async def test_a_search_that_has_no_time_left_proves_nothing() -> None:
+    """S24: only its deadline ends a search early; then whether there is one is not known, and nothing is made anew."""
+
+    async def takes_long() -> Result[Any]:
+        bench.clock.now_s += 4
+        return pages(9)[0]
+
+    bench = Bench(*[takes_long] * 3)
+    ended = await bench.find()
+    assert (ended.outcome, ended.value) == (Outcome.NOT_SENT, None)
+    unreadable = Bench(pages(2)[0], UNKNOWN, UNKNOWN, UNKNOWN)
+    assert (await unreadable.find()).outcome is Outcome.UNKNOWN

@@ -2,6 +2,8 @@
 
 from uuid import uuid4
 
+import pytest
+
 from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, passes, says, tells
@@ -97,17 +99,24 @@ async def test_a_spent_key_is_replaced_once_it_is_proven_to_have_made_nothing(ti
     fired("S07", till.line.met)
 
 
-async def test_an_old_key_is_not_trusted(till: Till) -> None:
-    """S24: Stripe forgets keys after a day; a create that may have happened before that is looked for, not repeated."""
+async def test_an_old_key_is_not_trusted(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S24: Stripe forgets keys after a day; a create that may have happened before that is looked for, not repeated.
+
+    Here a key is old after three minutes, so that the intent is as old as the call that made it.
+    """
+    monkeypatch.setattr(till.parts.lifecycle._establishing, "_key_trusted_s", 180.0)
     order = till.order()
     till.line.meets(loses_the_answer)
     assert (await till.client.create(order)).outcome is Outcome.UNKNOWN
-    await till.sql("UPDATE payment_calls SET asked_at = asked_at - interval '25 hours'")
+    await till.sql("UPDATE payment_calls SET asked_at = asked_at - interval '4 minutes'")
     await till.sandbox("POST", "/clock", advance_s=25 * 3600)
-    await till.sql("UPDATE payments SET created_at = created_at - interval '25 hours'")
+    await till.sql("UPDATE payments SET created_at = created_at - interval '4 minutes'")
     assert (await till.client.create(order)).outcome is Outcome.OK
     assert len(await till.intents_of(order.reservation_id)) == 1
     assert len(till.line.keys("/v1/payment_intents")) == 1
+    (search,) = [call.url.params for call in till.line.calls if call.method == "GET" and call.url.params.get("limit")]
+    minutes = (int(search["created[lte]"]) - int(search["created[gte]"])) / 60
+    assert minutes == 10, "around the call that may have made it, however many payments there were since"
     fired("S24", till.line.met)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from payment_service.gateway.results import Result
+from payment_service.gateway.results import Page, Result
 from payment_service.gateway.stripe import StripeGateway
 from payment_service.states import RefundStatus
 from shared.payment_contract import Outcome, PaymentStatus
@@ -237,33 +237,22 @@ async def test_the_sdk_sends_once_with_our_key() -> None:
     assert calls[0].headers["stripe-version"]
 
 
-async def test_the_search_for_an_intent_turns_pages() -> None:
-    """An intent on the second page is found, and fetched as it is now."""
-    pages = {
-        None: {"data": [{"id": "pi_9", "metadata": {}}], "has_more": True},
-        "pi_9": {"data": [{"id": "pi_1", "metadata": INTENT["metadata"]}], "has_more": False},
-    }
+async def test_a_page_of_the_search_for_an_intent() -> None:
+    """Of a stretch of time, a hundred at a time, whoever made them; what carries our id is told, and where to go on."""
+    since = datetime.fromtimestamp(1_800_000_000, UTC)
+    theirs = [{"id": "pi_8"}, {"id": "pi_7", "metadata": None}, "no intent at all", {"id": "pi_9", "metadata": {}}]
 
     def handler(request: httpx.Request) -> httpx.Response:
-        if request.url.path.endswith("/pi_1"):
-            return httpx.Response(200, json=INTENT)
-        assert int(request.url.params["created[gte]"]) < 1_800_000_000
-        return httpx.Response(200, json={"object": "list", **pages[request.url.params.get("starting_after")]})
+        asked = request.url.params
+        assert (asked["created[gte]"], asked["created[lte]"]) == ("1800000000", "1800000600")
+        assert (asked["limit"], asked["starting_after"]) == ("100", "pi_0")
+        ours = {"id": "pi_1", "metadata": INTENT["metadata"]}
+        return httpx.Response(200, json={"object": "list", "data": [ours, *theirs], "has_more": True})
 
     stripe = gateway(handler)
-    result = await stripe.find_intent(PAYMENT_ID, created_from=datetime.fromtimestamp(1_800_000_000, UTC))
+    result = await stripe.intents_of(PAYMENT_ID, since=since, until=since + timedelta(minutes=10), after="pi_0")
     await stripe.close()
-    assert result.value is not None
-    assert result.value.id == "pi_1"
-
-
-async def test_a_search_without_an_end_proves_nothing() -> None:
-    """More pages than we look through: that the intent is absent is not known."""
-    page = {"object": "list", "data": [{"id": "pi_9", "metadata": {}}], "has_more": True}
-    stripe = gateway(lambda _request: httpx.Response(200, json=page))
-    result = await stripe.find_intent(PAYMENT_ID, created_from=datetime.now(UTC))
-    await stripe.close()
-    assert result.outcome is Outcome.UNKNOWN
+    assert result.value == Page(("pi_1",), "pi_9", has_more=True)
 
 
 @pytest.mark.parametrize(

@@ -235,9 +235,9 @@ class Account:
         listed = [one for one in reversed(list(self.intents.values())) if since <= one.created <= until]
         return done(Page(tuple(one.seen() for one in listed), listed[-1].id if listed else "", has_more=False))
 
-    def find(self, payment_id: UUID) -> Result[IntentSeen | None]:
-        found = [one for one in self.intents.values() if one.metadata["payment_id"] == str(payment_id)]
-        return Result(Outcome.OK, found[0].seen() if found else None)
+    def find(self, payment_id: UUID) -> Result[Page[str]]:
+        found = [one.id for one in self.intents.values() if one.metadata["payment_id"] == str(payment_id)]
+        return done(Page(tuple(found), "", has_more=False))
 
     def list_refunds(self, intent_id: str) -> Result[list[RefundSeen]]:
         return done([one.seen() for one in reversed(self.refunds.values()) if one.intent.id == intent_id])

@@ -201,7 +201,7 @@ class WiredGateway:
     async def cancel_intent(self, intent_id: str, *, key: str) -> Result[Any]:
         return await self._act(key, lambda: self._account.cancel(intent_id))
 
-    async def find_intent(self, payment_id: Any, *, created_from: Any) -> Result[Any]:
+    async def intents_of(self, payment_id: Any, *, since: Any, until: Any, after: Any) -> Result[Any]:
         return await self._ask(lambda: self._account.find(payment_id))
 
     async def create_refund(self, *, intent_id: str, amount: int, metadata: Any, key: str) -> Result[Any]:
