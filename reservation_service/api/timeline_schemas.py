@@ -13,7 +13,7 @@ class MomentView(View):
 
     at: Instant
     service: Literal["reservation", "payment"]
-    kind: str = Field(description="state, saga, message, operator; of the payment: status, call, webhook")
+    kind: str = Field(description="state, saga, message, operator, lock; of the payment: status, call, webhook")
     what: str
 
 

@@ -11,7 +11,7 @@ from reservation_service.api.timeline_schemas import (
     TimelineView,
 )
 from reservation_service.booking import reservations as bookings
-from reservation_service.booking.timeline import Story
+from reservation_service.booking.timeline import LOCK, Story
 from reservation_service.errors import RateLimited, ReservationNotFound
 from reservation_service.states import CONVERTED
 from reservation_service.store import reservations
@@ -34,7 +34,11 @@ async def get_timeline(parts: TheParts, caller: TheBearer, reservation_id: str) 
     if wanted is None:
         raise ReservationNotFound
     story = await parts.timelines.of(await bookings.read_reservation(parts.database, caller, wanted))
-    lines = [MomentView(at=one.at, service=one.service, kind=one.kind, what=one.what) for one in story.moments]
+    lines = [
+        MomentView(at=one.at, service=one.service, kind=one.kind, what=one.what)
+        for one in story.moments
+        if one.kind != LOCK
+    ]
     return json_answer(TimelineView(data=lines, partial=story.partial))
 
 
@@ -46,7 +50,7 @@ async def get_timeline(parts: TheParts, caller: TheBearer, reservation_id: str) 
     tags=["admin"],
 )
 async def get_any_timeline(parts: TheParts, _by: TheViewer, reservation_id: str) -> Response:
-    """Tell what happened to any customer's reservation, with reasons, codes, operators and trace ids."""
+    """Tell what happened to any customer's reservation, with reasons, codes, lock waits, operators and trace ids."""
     story = await _any_story(parts, reservation_id)
     lines = [OperatorsMomentView.model_validate(vars(one)) for one in story.moments]
     return json_answer(OperatorsTimelineView(data=lines, partial=story.partial))

@@ -17,6 +17,9 @@ from shared.payment_contract import PaymentMoment
 
 _OPERATOR = "operator"  # the step that a journal names when a person has taken a saga in hand
 
+LOCK = "lock"
+"""The kind of a line that says how long a lock was waited for; no guest's business."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -55,6 +58,7 @@ class Timelines:
             sagas = await saga_log.sagas_of(connection, booking["id"])
             journals = [(saga, await saga_log.lines(connection, saga["id"])) for saga in reversed(sagas)]
         moments = [
+            *_wait(booking),
             Moment(booking["created_at"], "reservation", "state", "held"),
             *(_state(event) for event in events),
             *(moment for saga, lines in journals for moment in _saga(saga, lines)),
@@ -69,6 +73,12 @@ class Timelines:
         ids = [payment_id({**booking, "generation": number}) for number in range(1, booking["generation"] + 1)]
         async with external_call("ask_timeline"):
             return await asyncio.gather(*(self._payments.timeline(one, within_s=self._patience_s) for one in ids))
+
+
+def _wait(booking: Booking) -> Iterator[Moment]:
+    if booking["lock_waited_ms"] is not None:
+        detail = f"{booking['lock_waited_ms']} ms"
+        yield Moment(booking["created_at"], "reservation", LOCK, "waited for the slot's lock", detail)
 
 
 def _state(event: Row) -> Moment:

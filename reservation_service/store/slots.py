@@ -37,7 +37,8 @@ class NewHold:
 
 # One hold. `seats` is the proof: PostgreSQL re-evaluates its WHERE on the newest row after waiting for the row's lock,
 # and CHECK (taken <= capacity) stands behind it. Everything else is written only FROM seats, so it happens with the
-# seats or not at all. The outer SELECT always gives one row that says what was decided and why.
+# seats or not at all. The outer SELECT always gives one row that says what was decided and why. What is long between
+# the statement's beginning and its seats was a wait for the slot's lock: the hold keeps it for its timeline.
 _HOLD = """
 WITH known AS MATERIALIZED (
     SELECT i.hold_id, i.fingerprint, r.status, r.released_by, r.expires_at <= clock_timestamp() AS due
@@ -54,10 +55,13 @@ WITH known AS MATERIALIZED (
     RETURNING id
 ), hold AS (
     INSERT INTO reservations (id, caller, time_slot_id, seats, items, price, total_minor, currency, capture_method,
-                              client_reference, metadata, discount_id, supersedes, expires_at, created_expires_at)
+                              client_reference, metadata, discount_id, supersedes, expires_at, created_expires_at,
+                              lock_waited_ms)
     SELECT :hold_id, :caller, seats.id, :seats, CAST(:items AS jsonb), CAST(:price AS jsonb), :total_minor, :currency,
            :capture_method, :client_reference, CAST(:metadata AS jsonb), CAST(:discount_id AS uuid),
-           CAST(:supersedes AS uuid), until.at, until.at
+           CAST(:supersedes AS uuid), until.at, until.at,
+           CASE WHEN clock_timestamp() - statement_timestamp() > interval '50 milliseconds'
+                THEN CAST(extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000 AS integer) END
     FROM seats, (SELECT date_trunc('milliseconds', clock_timestamp()) + make_interval(secs => :ttl_s) AS at) AS until
     RETURNING expires_at
 ), claim AS (

@@ -96,6 +96,7 @@ reservations = Table(
     Column("confirmed_at", DateTime(timezone=True)),
     Column("discount_id", Uuid, ForeignKey("discounts.id"), comment="one use of it while the seats are pinned"),
     Column("notices", JSONB, nullable=False, server_default="[]", comment="what the guest must be told"),
+    Column("lock_waited_ms", Integer, comment="how long it waited for its slot's lock; null: not worth telling"),
     CheckConstraint(is_one_of("status", BookingStatus), name="reservations_status"),
     CheckConstraint("seats >= 1 AND total_minor >= 0", name="reservations_amounts"),
     CheckConstraint("0 <= refund_due_minor AND refund_due_minor <= total_minor", name="reservations_refund_due"),

@@ -1,11 +1,14 @@
 """A booking's timeline: whole, in order, with nothing in it that is not for who reads it, and there when others are not."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
 from tests.answers import answered, refused
 from tests.doubles import scripted_payments as acts
+from tests.races.callers import locking, outsider
 from tests.reservation.box_office import BoxOffice, Customer
+from tests.scenarios import fired
 
 
 async def booked(office: BoxOffice, guest: Customer) -> str:
@@ -68,6 +71,30 @@ async def test_a_guest_sees_no_names_and_no_codes(office: BoxOffice) -> None:
     refused(await guest.ask("GET", f"/admin{path}"), 403, "FORBIDDEN")
     held = answered(await guest.hold(await office.offer()), 201)
     refused(await guest.ask("GET", f"/v1/reservations/{held['id']}/timeline"), 404, "RESERVATION_NOT_FOUND")
+
+
+async def test_a_wait_for_the_slots_lock_is_told(office: BoxOffice, module_database_url: str) -> None:
+    """K09: somebody had the slot locked: operators see how long the hold waited; its guest does not, nor who never did."""
+    guest, offer = office.customer(), await office.offer()
+    async with outsider(module_database_url) as other:
+        async with locking(other, offer):
+            held = asyncio.create_task(guest.hold(offer))
+            await asyncio.sleep(0.6)
+        waited = answered(await held, 201)["id"]
+    quick = await booked(office, guest)
+    answered(await guest.convert(waited), 201)
+    line = await lock_lines(office, waited)
+    assert [one["what"] for one in line] == ["waited for the slot's lock"]
+    assert int(line[0]["detail"].removesuffix(" ms")) >= 50
+    assert await lock_lines(office, quick) == []
+    story = answered(await guest.ask("GET", f"/v1/reservations/{waited}/timeline"))
+    assert "lock" not in {one["kind"] for one in story["data"]}
+    fired("K09", len(line))
+
+
+async def lock_lines(office: BoxOffice, booking_id: str) -> list[dict[str, Any]]:
+    story = answered(await office.operator().ask("GET", f"/admin/v1/reservations/{booking_id}/timeline"))
+    return [line for line in story["data"] if line["kind"] == "lock"]
 
 
 async def test_a_timeline_without_payment_service(office: BoxOffice) -> None:
