@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -126,9 +127,10 @@ class GuardedGateway:
 
         OK with None proves that there is none. Only the deadline ends the look before the last page.
         """
+        read = partial(self._gateway.intents_of, payment_id, since=since, until=until)
         after: str | None = None
         while True:
-            page = await self._call("find_intent", deadline, self._page_of(payment_id, since, until, after))
+            page = await self._call("find_intent", deadline, partial(read, after=after))
             if page.value is None:
                 return replace(page, value=None)  # type: ignore[return-value]  # nothing of a page is left
             if page.value.items:
@@ -136,11 +138,6 @@ class GuardedGateway:
             if not page.value.has_more:
                 return Result(Outcome.OK, None)
             after = page.value.last_id
-
-    def _page_of(
-        self, payment_id: UUID, since: datetime, until: datetime, after: str | None
-    ) -> Callable[[], Awaitable[Result[Page[str]]]]:
-        return lambda: self._gateway.intents_of(payment_id, since=since, until=until, after=after)
 
     async def create_refund(
         self, *, intent_id: str, amount: int, metadata: dict[str, str], key: str, deadline: float
