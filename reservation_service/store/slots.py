@@ -61,7 +61,8 @@ WITH known AS MATERIALIZED (
            :capture_method, :client_reference, CAST(:metadata AS jsonb), CAST(:discount_id AS uuid),
            CAST(:supersedes AS uuid), until.at, until.at,
            CASE WHEN clock_timestamp() - statement_timestamp() > interval '50 milliseconds'
-                THEN CAST(extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000 AS integer) END
+                THEN CAST(extract(epoch FROM least(clock_timestamp() - statement_timestamp(), interval '1 minute')) * 1000
+                          AS integer) END
     FROM seats, (SELECT date_trunc('milliseconds', clock_timestamp()) + make_interval(secs => :ttl_s) AS at) AS until
     RETURNING expires_at
 ), claim AS (
