@@ -65,7 +65,7 @@ def test_the_list_is_complete() -> None:
     listed = {word for _, first, then in SETTING_UP for word in (first, then)} | set(LATER.values())
     assert listed | {"payment_declined"} == promised
     troubles = {act.name for act in vars(acts).values() if isinstance(act, Act)}
-    others = {"dies_before", "dies_after", "captured_less", "not_found", "disputed"}
+    others = {"dies_before", "dies_after", "captured_less", "not_found", "disputed", "stale"}
     assert {act.name for act, _, _ in SETTING_UP if act} == troubles - others
 
 
