@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity fuzz security-audit redis-weather clean \
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather clean \
 	bench-failures bench-convert bench-confirm
 
 PYTHON ?= python3
@@ -45,6 +45,10 @@ fuzz: ## 20,000 requests, well-formed, forbidden and broken, at every operation 
 parity: ## the contract with all flags on, all off, each off, each alone, and flipped meanwhile (SEED=, BUDGET=)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.parity $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
+
+record-release: ## write down this release, which the next one must get on with (tests/release/previous)
+	@$(BOOTSTRAP) --dev
+	@$(BIN)/python -m tests.release.record
 
 security-audit: ## locks, committed secrets, image files; known weaknesses where pip-audit is installed
 	@$(BOOTSTRAP) --dev

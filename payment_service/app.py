@@ -49,7 +49,7 @@ from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
 from shared.signing_keys import SigningKeys
-from shared.telemetry import fastapi_telemetry, metrics_router, tracer_provider
+from shared.telemetry import end_tracing, fastapi_telemetry, metrics_router, tracer_provider
 from shared.ticker import Background
 
 MIGRATIONS = "payment_service.store.migrations"
@@ -101,7 +101,7 @@ class _House:
         await self.tokens.close()
         await ground.gateway.close()
         await ground.database.close()
-        self.tracing.shutdown()
+        await end_tracing(self.tracing)
 
 
 def create_app(
@@ -151,6 +151,7 @@ def create_app(
     limits = {stripe_webhook.PATH: stripe_webhook.BODY_LIMIT_BYTES}
     app.add_middleware(HttpEdge, metric=metrics.requests, body_limits=limits)
     app.state.parts = _parts(work, tokens)
+    app.state.health = health
     return app
 
 

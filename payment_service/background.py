@@ -11,6 +11,7 @@ from shared.ticker import Job
 
 _FORGET_BATCH = 500
 _WATCH_S = 15.0
+_NAP_INTERVAL_S = 0.25
 _POST_INTERVAL_S = 30.0
 
 
@@ -70,6 +71,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("check_invariants", settings.invariants_check_seconds, 1, work.invariant_watch.check),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
+        Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
         Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),
     )

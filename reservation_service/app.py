@@ -59,7 +59,7 @@ from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
 from shared.signing_keys import SigningKeys
-from shared.telemetry import fastapi_telemetry, metrics_router, tracer_provider
+from shared.telemetry import end_tracing, fastapi_telemetry, metrics_router, tracer_provider
 from shared.ticker import Background
 
 MIGRATIONS = "reservation_service.store.migrations"
@@ -119,7 +119,7 @@ class _House:
         await self.http.aclose()
         await self.tokens.close()
         await ground.database.close()
-        self.tracing.shutdown()
+        await end_tracing(self.tracing)
 
 
 def create_app(
@@ -160,6 +160,7 @@ def create_app(
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry))
     app.state.parts = _parts(work, tokens)
+    app.state.health = health
     app.state.when_leaving = (work.watch.close,)
     _limit_rates(app)
     app.add_middleware(HttpEdge, metric=metrics.requests)

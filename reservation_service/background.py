@@ -9,6 +9,7 @@ from reservation_service.flags import HOLD_CLEANUP
 from shared.ticker import Job
 
 _WATCH_S = 15.0
+_NAP_INTERVAL_S = 0.25
 
 
 def jobs(work: Behaviours) -> tuple[Job, ...]:
@@ -39,5 +40,6 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("refresh_api_keys", settings.api_keys_refresh_seconds, 1, work.api_keys.refresh),
         Job("check_invariants", settings.invariants_check_seconds, 1, work.invariant_watch.check),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
+        Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
     )

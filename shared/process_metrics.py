@@ -1,5 +1,6 @@
 """What both services measure of themselves, under the same names: answers, background work, the connection pool."""
 
+import asyncio
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -7,6 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from shared.database import Database
 from shared.http_edge import request_metric
 
+_NAP_S = 0.25
 _WAIT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 CALL_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -37,6 +39,12 @@ class ProcessMetrics:
             registry=registry,
         )
 
+        self.loop_lag = Histogram(
+            "event_loop_lag_seconds",
+            "How late does the event loop wake who has slept? Alert when p99 is above 0.1: something blocks it.",
+            buckets=_WAIT,
+            registry=registry,
+        )
         self.oldest_transaction = Gauge(
             "db_oldest_transaction_seconds",
             "For how long has somebody kept a transaction open? PostgreSQL cannot tidy up after it. Alert above 300.",
@@ -59,6 +67,14 @@ class ProcessMetrics:
 
     def ticked(self, job: str, succeeded: bool, took_s: float) -> None:
         self.ticks.labels(job, str(succeeded).lower()).observe(took_s)
+
+    async def watch_loop(self) -> int:
+        """Sleep for a moment and note how much longer it was; nothing of it is left to do. Run by a ticker."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + _NAP_S
+        await asyncio.sleep(_NAP_S)
+        self.loop_lag.observe(max(0.0, loop.time() - due))
+        return 0
 
     async def watch_transactions(self, database: Database) -> int:
         """Measure the oldest transaction, whoever's it is; nothing of it is left to do. Run by a ticker."""

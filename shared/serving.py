@@ -20,6 +20,7 @@ from shared.settings import SharedSettings
 from shared.telemetry import configure_logging
 
 _START_FAILED = 3
+_LOOK_S = 0.05
 
 Settings = TypeVar("Settings", bound=SharedSettings)
 
@@ -61,7 +62,7 @@ def serve(
         proxy_headers=False,  # else any process on this host could say whom it speaks for; see TRUSTED_PROXIES
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
-    server = _Server(config, app)
+    server = _Server(config, app, notice_s=settings.shutdown_notice_s)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
@@ -155,16 +156,22 @@ class ImpatientProtocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Lets the app end its endless answers before it waits for the answers in flight.
+    """Says that it is leaving before it takes no more calls, and ends endless answers before it waits for those in flight.
 
-    An app that has such answers keeps in `app.state.when_leaving` what ends them.
+    An app keeps in `app.state.health` what `/readyz` says, and in `app.state.when_leaving` what ends its endless answers.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, notice_s: float = 0.0) -> None:
         super().__init__(config)
         self._app = app
+        self._notice_s = notice_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.health.draining = True
+        loop = asyncio.get_running_loop()
+        notice_ends = loop.time() + self._notice_s
+        while loop.time() < notice_ends and not self.force_exit:  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(_LOOK_S)
         for end in getattr(self._app.state, "when_leaving", ()):
             end()
         await super().shutdown(sockets)

@@ -44,6 +44,11 @@ class SharedSettings(BaseSettings):
     invariants_check_seconds: float = Field(
         300.0, gt=0, description="how often the invariants are checked in the background; seconds of database time each"
     )
+    shutdown_notice_s: float = Field(
+        0.0,
+        ge=0,
+        description="SIGTERM: so long `/readyz` says draining while calls are still taken; behind a balancer 5",
+    )
     shutdown_grace_s: int = Field(20, ge=1, description="how long SIGTERM waits for answers in flight")
     log_level: str = Field("INFO", description="the least serious level that is written")
     log_json: bool = Field(True, description="one JSON object a line; off: coloured text for people")

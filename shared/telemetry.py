@@ -1,7 +1,11 @@
 """Logs, traces and the scrape page: set up once per process, the same way in both services."""
 
+import asyncio
 import logging
 import sys
+import threading
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -10,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry
@@ -19,6 +23,10 @@ from starlette.types import Scope
 
 from shared.settings import SharedSettings
 
+_EXPORT_S = 3
+_LEAVE_S = 4.0
+# What a stranger writes and the framework copies: a search for an e-mail address stands in a query.
+_SAID_BY_STRANGERS = ("url.path", "url.query", "server.address", "http.request.method_original")
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 
 
@@ -38,7 +46,7 @@ def configure_logging(service: str, settings: SharedSettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         _add_trace_id,
         structlog.processors.EventRenamer("event"),
-        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(_stack),
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_to_json) if settings.log_json else structlog.dev.ConsoleRenderer()
@@ -63,6 +71,25 @@ def configure_logging(service: str, settings: SharedSettings) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def _stack(exc_info: Any) -> str:
+    """Draw the stack of an error and of what led to it, each with the first line of its text.
+
+    The next lines are where PostgreSQL repeats the row that failed, and pydantic what it was given.
+    """
+    return "\n".join(_told(exc_info[1]))
+
+
+def _told(error: BaseException) -> Iterator[str]:
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        yield from _told(before)
+        yield "and from there:"
+    yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    yield f"{type(error).__module__}.{type(error).__qualname__}: {str(error).partition(chr(10))[0][:300]}"
+    for inner in getattr(error, "exceptions", ()):
+        yield from _told(inner)
+
+
 def _to_json(event: Any, **_options: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
@@ -72,15 +99,34 @@ def tracer_provider(service: str, settings: SharedSettings) -> TracerProvider:
     provider = TracerProvider(
         resource=Resource.create({"service.name": service}),
         sampler=ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)),
+        shutdown_on_exit=False,  # `end_tracing` does that, and waits for no collector that is away
     )
+    provider.add_span_processor(_Discreet())
     if settings.otel_exporter_otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  loads half an HTTP library
             OTLPSpanExporter,
         )
 
-        exporter = OTLPSpanExporter(f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces")
+        url = f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces"
+        exporter = OTLPSpanExporter(url, timeout=_EXPORT_S)
         provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=8192))
     return provider
+
+
+class _Discreet(SpanProcessor):
+    """Takes out of every span what a stranger wrote; `http.route` says what was asked for."""
+
+    def on_start(self, span: Span, parent_context: Any = None) -> None:  # noqa: ARG002  the SDK's signature
+        for name in _SAID_BY_STRANGERS:
+            if name in (span.attributes or {}):
+                span.set_attribute(name, "")
+
+
+async def end_tracing(provider: TracerProvider) -> None:
+    """Send the spans that are left; a collector that is away holds up no process that wants to end."""
+    last = threading.Thread(target=provider.shutdown, name="last-spans", daemon=True)
+    last.start()
+    await asyncio.to_thread(last.join, _LEAVE_S)
 
 
 def _is_quiet(scope: Any) -> bool:

@@ -49,14 +49,20 @@ def secrets_in(files: Iterable[tuple[Path, str]]) -> Iterator[str]:
 
 
 def unsafe_image(text: str) -> Iterator[str]:
-    """Find what an image should not do: run as root, move with a tag, fetch at build time, carry a secret."""
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    """Find what an image should not do: run as root, move with a tag, fetch what is not locked, carry a secret."""
+    lines = [line.split("#")[0].strip() for line in text.replace("\\\n", " ").splitlines()]
     users = [line.split()[1] for line in lines if line.upper().startswith("USER ")]
-    if not users or users[-1] in {"root", "0"}:
+    stages = {line.split()[-1] for line in lines if re.match(r"(?i)FROM \S+ AS \S+$", line)}
+    if not users or users[-1].partition(":")[0] in {"root", "0"}:
         yield "runs as root"
+    if not any(line.upper().startswith("HEALTHCHECK ") for line in lines):
+        yield "cannot say how it is"
     for line in lines:
-        if line.upper().startswith("FROM ") and (line.endswith(":latest") or (":" not in line and "@" not in line)):
+        base = line.split()[1] if line.upper().startswith("FROM ") else ""
+        if base and base not in stages and (base.endswith(":latest") or not {":", "@"} & set(base)):
             yield f"moves with its base: {line}"
+        if "pip install" in line and not re.search(r"--require-hashes|--no-deps", line):
+            yield f"installs what nobody has locked: {line}"
         if line.upper().startswith("ADD ") and "//" in line:
             yield f"fetches while it is built: {line}"
         if re.match(r"(?i)(ENV|ARG)\s+\w*(SECRET|PASSWORD|TOKEN|KEY)\w*\s*=\s*\S", line):

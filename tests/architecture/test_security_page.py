@@ -67,6 +67,7 @@ def test_a_committed_secret_is_seen(secret: str) -> None:
 def test_a_loose_lock_and_an_unsafe_image_are_seen() -> None:
     """A range, a file without a hash, root, a moving base, a download, a secret."""
     assert list(unpinned("a>=1\nb==1 \\\n    --hash=sha256:00\nc==2\n")) == ["a>=1: no exact version", "c==2: no hash"]
-    image = "FROM python:latest\nADD https:" + "//x/y /z\nENV API_KEY=abc\nUSER root\n"
-    assert len(list(unsafe_image(image))) == 4
-    assert list(unsafe_image("FROM python:3.11-slim@sha256:00\nUSER 10001\n")) == []
+    image = "FROM python:latest\nADD https:" + "//x/y /z\nENV API_KEY=abc\nRUN pip install x\nUSER root\n"
+    assert len(list(unsafe_image(image))) == 6
+    good = "FROM python:3.11-slim AS base\nRUN pip install \\\n --require-hashes -r x\nUSER 10001:10001\nFROM base AS one\n"
+    assert list(unsafe_image(good + "HEALTHCHECK NONE\n")) == []

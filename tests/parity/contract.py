@@ -114,8 +114,8 @@ class Contract:
         await self._pause()
         assert (await self._town.pay(secret, GOOD_CARD)).status_code == 200
         await self._pause()
-        await self._until(self._buyer, booking_id, "confirmed")
-        seen = answered(await self._buyer.convert(booking_id))
+        # The same call again is the only retry that a guest needs: it drives on what nobody else does without its flag.
+        seen = await self._town.insist(lambda: self._buyer.convert(booking_id), _is_over)
         assert (seen["outcome"], seen["payment"]["captured"]["amount"]) == ({"type": "succeeded"}, _TOTAL_MINOR)
 
     async def _repeat_the_webhook(self, booking_id: str) -> None:
@@ -166,6 +166,10 @@ class Contract:
 
     async def _sql(self, statement: str, booking_id: str) -> Any:
         return await self._town.sql(self._town.reservation_database, statement, id=UUID(booking_id))
+
+
+def _is_over(seen: httpx.Response) -> bool:
+    return seen.status_code == 200 and seen.json()["status"] != "pending"
 
 
 def _asks_for_a_card(seen: httpx.Response) -> bool:

@@ -78,12 +78,35 @@ _PAYMENT: dict[str, Any] = {
     "outbox_backoff_max_s": 0.2,
     "gauges_refresh_seconds": 600.0,
 }
+_CALM: dict[str, dict[str, Any]] = {
+    "reservation": {
+        "saga_lease_seconds": 10.0,
+        "saga_poll_seconds": 0.4,
+        "sweep_interval_seconds": 2.0,
+        "slot_cancellation_poll_seconds": 60.0,
+        "api_keys_refresh_seconds": 60.0,
+    },
+    "payment": {
+        "idempotency_lease_s": 10.0,
+        "webhook_lease_seconds": 10.0,
+        "outbox_lease_seconds": 10.0,
+        "webhook_poll_seconds": 1.0,
+        "webhook_replay_poll_seconds": 60.0,
+        "outbox_poll_seconds": 1.0,
+    },
+}
 
 
 class Ground:
-    """Made once per harness, on two migrated databases and a Valkey (an empty `redis_url`: without one)."""
+    """Made once per harness, on two migrated databases and a Valkey (an empty `redis_url`: without one).
 
-    def __init__(self, folder: Path, *, reservation_url: str, payment_url: str, redis_url: str) -> None:
+    `calm` is for those who let nobody die: leases outlast a slow machine, and nothing has to be found again quickly.
+    """
+
+    def __init__(
+        self, folder: Path, *, reservation_url: str, payment_url: str, redis_url: str, calm: bool = False
+    ) -> None:
+        self._calm = _CALM if calm else {"reservation": {}, "payment": {}}
         self.folder = folder
         self._reservation_url = SecretStr(reservation_url)
         self._payment_url = SecretStr(payment_url)
@@ -105,8 +128,12 @@ class Ground:
     def settings(self) -> tuple[ReservationSettings, PaymentSettings]:
         """Return the settings of both services, taken from nowhere but here."""
         both = {**_BOTH, "redis_url": self._redis_url}
-        reservation = {"reservation_database_url": self._reservation_url}
-        payment = {"payment_database_url": self._payment_url, "stripe_api_base": self.sandbox_url}
+        reservation = {"reservation_database_url": self._reservation_url, **self._calm["reservation"]}
+        payment = {
+            "payment_database_url": self._payment_url,
+            "stripe_api_base": self.sandbox_url,
+            **self._calm["payment"],
+        }
         return (
             ReservationSettings(**(_without_environment(ReservationSettings) | both | _RESERVATION | reservation)),
             PaymentSettings(**(_without_environment(PaymentSettings) | both | _PAYMENT | payment)),
