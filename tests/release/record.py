@@ -30,7 +30,7 @@ from deploy.embedded.valkey import Valkey, find_valkey
 from payment_service.store import tables as payment_tables
 from reservation_service.store import tables as reservation_tables
 from shared.database import Database
-from shared.migrations import head
+from shared.schema_age import head
 from tests.answers import answered
 from tests.faults.forked import stories
 from tests.faults.forked.ground import Ground

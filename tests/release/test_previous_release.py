@@ -14,7 +14,8 @@ import pytest
 from deploy.embedded.databases import MIGRATIONS
 from deploy.embedded.postgres import Postgres
 from reservation_service.states import CONVERTED
-from shared.migrations import head, upgrade
+from shared.migrations import upgrade
+from shared.schema_age import head
 from tests.answers import answered
 from tests.audited import violated
 from tests.figures import tell
