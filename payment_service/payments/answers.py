@@ -6,13 +6,15 @@ from payment_service.gateway.results import Result
 from payment_service.store.payments import Payment
 from shared.payment_contract import CallError, Outcome, PaymentAnswer, PaymentView
 
+PAYMENT_DISPUTED = "payment_disputed"
+
 # Sentences that may reach a guest; Stripe's own never do.
 _DETAILS = {
     "payment_canceled": "This payment was cancelled.",
     "payment_not_authorized": "This payment has not been authorised.",
     "payment_processing": "The bank is still working on this payment.",
     "already_captured": "The money was taken before the cancel arrived.",
-    "payment_disputed": "The guest's bank has taken this money back for now; it cannot be refunded as well.",
+    PAYMENT_DISPUTED: "The guest's bank has taken this money back for now; it cannot be refunded as well.",
     "amount_too_small": "The amount is below what can be paid by card.",
     "amount_too_large": "The amount is above what can be paid by card.",
     "rate_limited": "The payment provider is busy.",

@@ -8,7 +8,7 @@ from payment_service.errors import RefundExceedsPayment
 from payment_service.gateway.guarded import GuardedGateway
 from payment_service.gateway.results import RefundSeen, Result
 from payment_service.payments import recording
-from payment_service.payments.answers import Answers
+from payment_service.payments.answers import PAYMENT_DISPUTED, Answers
 from payment_service.payments.recording import key_for, refund_metadata
 from payment_service.states import RefundStatus
 from payment_service.store import calls, disputes, payments
@@ -78,7 +78,7 @@ class Refunding:
                 if claimed > payment.captured:
                     raise RefundExceedsPayment
                 if claimed + await disputes.held_of(tx, payment.id) > payment.captured:
-                    return self._answers.not_ok(Outcome.DECLINED, payment, "payment_disputed")
+                    return self._answers.not_ok(Outcome.DECLINED, payment, PAYMENT_DISPUTED)
                 refund = await payments.insert_refund(tx, payment.id, order)
                 payment = await recording.sum_up(tx, payment)
             elif (refund.payment_id, refund.amount) != (payment.id, order.amount):

@@ -1,14 +1,14 @@
 """One effect per Idempotency-Key: a final answer is kept, everything else leaves the key free for the same call.
 
-OK, DECLINED and TOO_LATE are final. A kept answer is given with the payment as it is now, because what was true then
-may have moved on.
+OK, DECLINED and TOO_LATE are final, but for a refusal that passes with what it was for: a dispute that is won. A kept
+answer is given with the payment as it is now, because what was true then may have moved on.
 """
 
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from payment_service.metrics import Metrics
-from payment_service.payments.answers import Answers
+from payment_service.payments.answers import PAYMENT_DISPUTED, Answers
 from payment_service.store import idempotency, payments
 from payment_service.store.idempotency import Keyed, Stored
 from shared.database import Database
@@ -16,6 +16,7 @@ from shared.payment_contract import CallError, Outcome, PaymentAnswer
 from shared.problems import IdempotencyInProgress, IdempotencyKeyReused
 
 _FINAL = frozenset({Outcome.OK, Outcome.DECLINED, Outcome.TOO_LATE})
+_PASSES = frozenset({PAYMENT_DISPUTED})
 
 
 class Replays:
@@ -60,7 +61,7 @@ class Replays:
 
     async def _settle(self, request: Keyed, answer: PaymentAnswer) -> None:
         async with self._database.transaction("settle_key") as tx:
-            if answer.outcome in _FINAL:
+            if answer.outcome in _FINAL and (answer.error is None or answer.error.code not in _PASSES):
                 error = answer.error.model_dump(mode="json") if answer.error else None
                 await idempotency.keep(tx, request, answer.outcome, error)
             else:

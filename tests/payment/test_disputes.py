@@ -96,17 +96,17 @@ async def test_only_the_end_of_a_dispute_is_heard(till: Till) -> None:
 
 
 async def test_what_is_disputed_is_not_refunded_as_well(till: Till) -> None:
-    """S28: a cancel meets an open dispute: refused without asking Stripe; after it is won Stripe is asked."""
-    payment = await till.captured()
+    """S28: a cancel meets an open dispute: refused without asking Stripe; the same call asks it after that is won."""
+    payment, refund_id = await till.captured(), uuid4()
     opened = await dispute(till, payment)
     await hear(till)
     asked = len(till.line.calls)
-    answer = await till.refund(payment, 4500)
+    answer = await till.refund(payment, 4500, refund_id)
     assert (answer.outcome, answer.error and answer.error.code) == (Outcome.DECLINED, "payment_disputed")
     assert len(till.line.calls) == asked
     await decide(till, opened, won=True)
     await hear(till)
-    last = await till.refund(payment, 4500)
+    last = await till.refund(payment, 4500, refund_id)
     assert len(till.line.keys("/v1/refunds")) == 1
     # It is Stripe's to say; its sandbox refuses what was ever disputed, so a person is told, and the money is still here.
     assert (last.outcome, view(last).status) == (Outcome.DECLINED, PaymentStatus.REFUND_FAILED)
