@@ -15,15 +15,14 @@ _drawn = Random(0)
 _instant: Any = None
 
 
-def _uuid(version: int) -> UUID:
-    return UUID(int=_drawn.getrandbits(128), version=4) if version == 4 else _uuid7()
+def _uuid4() -> UUID:
+    return UUID(int=_drawn.getrandbits(128), version=4)
 
 
 def _uuid7() -> UUID:
     """Return an id that sorts by virtual time, like the real ones."""
     at_ms = int(_instant.now().timestamp() * 1000) if _instant else 0
-    value = (at_ms << 80) | (7 << 76) | (_drawn.getrandbits(12) << 64) | (2 << 62) | _drawn.getrandbits(62)
-    return UUID(int=value)
+    return UUID(int=(at_ms << 80) | (7 << 76) | (_drawn.getrandbits(12) << 64) | (2 << 62) | _drawn.getrandbits(62))
 
 
 def _choice(options: Sequence[T]) -> T:
@@ -41,7 +40,7 @@ class _Datetime(dt.datetime):
 def install() -> None:
     """Take the machine's chance away; to be called before the product is imported."""
     secrets.choice = _choice  # type: ignore[assignment]
-    uuid.uuid4 = lambda: _uuid(4)
+    uuid.uuid4 = _uuid4
 
 
 def adopt(module: Any) -> None:

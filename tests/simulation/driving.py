@@ -5,7 +5,6 @@ A driver looks at the store for the next instant at which a row falls due, and s
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -43,11 +42,10 @@ def _next_unsettled(store: Store, settings: Any) -> datetime | None:
 
 
 def _next_comparison(store: Store, _settings: Any) -> datetime | None:
+    if not store.rows(payment_tables.payments):
+        return None  # there is nothing to compare, and old history is not read for ever
     passes = store.rows(payment_tables.reconciliation_passes).values()
-    if not passes:
-        return store.now()
-    # Old history is not read for ever: only while there is money that may still move.
-    return _earliest(passes) if store.rows(payment_tables.payments) else None
+    return _earliest(passes) if passes else store.now()
 
 
 def _open_breaker(store: Store, _settings: Any) -> datetime | None:
@@ -67,51 +65,72 @@ _NEXT: Mapping[str, Callable[[Store, Any], datetime | None]] = {
     "ask_unsettled": _next_unsettled,
 }
 
+_TOLD_BY_NO_ROW = frozenset(
+    {"share_breakers"}
+)  # what is to be shared is known to the process that nudges, and to no row
+
 
 class Driver:
     """Runs one job of one process: when a row falls due, when it is nudged, and never more often than its interval."""
 
     def __init__(self, process: Process, job: Job, ground: Any) -> None:
+        self._process = process
         self._job = job
         self._ground = ground
         self._next = _NEXT[job.name]
-        self._woken = asyncio.Event()
+        self._enabled = job.enabled()
+        self._is_running = False
         self._nudged = False
-        process.spawn(self._drive())
+        self._earliest_s = 0.0
+        self._timer: Any = None
+        self._timer_at_s = math.inf
+        self.look_again()
+
+    def stop(self) -> None:
+        self._enabled = False
+        self._ring_at(math.inf)
 
     def nudge(self) -> None:
         self._nudged = True
-        self._woken.set()
+        self.look_again()
 
     def look_again(self) -> None:
         """Somebody has written something: the next instant may be another one."""
-        self._woken.set()
+        if self._enabled and not self._is_running:
+            due_s = self._due_at_s()
+            self._ring_at(due_s if self._nudged else max(due_s, self._earliest_s))
+
+    def _due_at_s(self) -> float:
+        clock = self._ground.clock
+        now_s: float = clock.monotonic()
+        if self._nudged and self._job.name in _TOLD_BY_NO_ROW:
+            return now_s
+        due = self._next(self._ground.store, self._ground.settings)
+        if due is None:
+            return math.inf
+        return now_s + max(0.0, (due - clock.now()).total_seconds() + 1e-5)
+
+    def _ring_at(self, at_s: float) -> None:
+        if at_s != self._timer_at_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None if math.isinf(at_s) else self._process.at(at_s, self._rings)
+            self._timer_at_s = at_s
+
+    def _rings(self) -> None:
+        self._timer, self._timer_at_s = None, math.inf
+        self._is_running = True
+        self._process.spawn(self._drive())
 
     async def _drive(self) -> None:
-        loop, job = asyncio.get_running_loop(), self._job
-        earliest_s = 0.0
-        while True:
-            self._woken.clear()
-            wait_s = 0.0 if self._nudged else max(self._next_in_s(), earliest_s - loop.time())
-            if wait_s > 0:
-                try:
-                    async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
-                else:
-                    continue
-            self._nudged = False
-            handled = await self._run()
-            earliest_s = loop.time() + (0.0 if handled >= job.batch else job.interval_s)
-
-    def _next_in_s(self) -> float:
-        due = self._next(self._ground.store, self._ground.settings)
-        return math.inf if due is None else max(0.0, (due - self._ground.clock.now()).total_seconds() + 1e-5)
+        self._nudged = False
+        handled = await self._run()
+        more = handled >= self._job.batch
+        self._earliest_s = self._ground.clock.monotonic() + (0.0 if more else self._job.interval_s)
+        self._is_running = False
+        self.look_again()
 
     async def _run(self) -> int:
-        if not self._job.enabled():
-            return 0
         try:
             return await self._job.run_once()
         except Weather:

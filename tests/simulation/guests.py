@@ -10,12 +10,15 @@ from typing import Any
 from uuid import UUID
 
 from reservation_service.api.answers import outcome
+from reservation_service.booking.cancelling import CancelRequest
 from reservation_service.booking.holds import HoldRequest
 from reservation_service.booking.reservations import ConvertRequest
+from reservation_service.states import CancelledBy
 from shared.auth import Caller
 from shared.problems import Problem, Weather
-from tests.simulation.stripe_double import Account, Intent
-from tests.simulation.wire import Cut, NotConnected
+from tests.simulation.processes import Cut, NotConnected
+from tests.simulation.stripe_double import Account
+from tests.simulation.stripe_objects import Intent
 
 _TRIES = 6
 _CUSTOMER = {"name": "Ada", "email": "ada@example.org"}
@@ -34,23 +37,31 @@ class Story:
     ponders_s: float
     converts_again: int
     waits_before_another_try_s: float
+    pays_elsewhere: bool
+    cancels_after_s: float | None
+    extends: bool
+    bank_takes_s: float
 
 
 def draw(random: Random, seats_max: int, window_s: float) -> Story:
     """Make a guest up."""
     cards = tuple(random.choices(("declined", "asks", "slow"), k=random.choice((0, 0, 0, 1, 1, 2))))
     good = random.random() < 0.8
-    late = random.random() < 0.15
+    late = random.random() < 0.2
     return Story(
         arrives_s=random.uniform(0, 30),
         seats=random.randint(1, seats_max),
-        waits_before_converting_s=random.choice((0.0, 1.0, random.uniform(0, 700))),
+        waits_before_converting_s=random.choice((0.0, 1.0, random.uniform(0, 650))),
         converts=random.random() < 0.95,
         gives_back=random.random() < 0.05,
         cards=(*cards, "good") if good else cards,
-        ponders_s=random.uniform(window_s - 5, window_s + 60) if late else random.choice((0.5, 5.0, 60.0)),
-        converts_again=random.randint(0, 3),
+        ponders_s=random.uniform(window_s - 8, window_s + 25) if late else random.choice((0.0, 0.5, 5.0, 60.0)),
+        converts_again=random.choice((0, 0, 1, 2)),
         waits_before_another_try_s=random.uniform(0.5, 20),
+        pays_elsewhere=random.random() < 0.12,
+        cancels_after_s=random.choice((0.0, 1.0, 15.0, 70.0, 70.0, 300.0, 900.0)) if random.random() < 0.3 else None,
+        extends=random.random() < 0.05,
+        bank_takes_s=random.choice((5.0, 5.0, 5.0, 60.0, 60.0, 400.0, 2 * 86_400.0 if random.random() < 0.03 else 5.0)),
     )
 
 
@@ -73,7 +84,8 @@ class Guest:
         self._stripe = stripe
         self._slot_id = slot_id
         self._ticket_id = ticket_id
-        self.confirmed = False
+        self._mode = "external" if story.pays_elsewhere else "stripe"
+        self.changing_minds: asyncio.Task[None] | None = None
 
     async def live(self) -> None:
         story = self._story
@@ -85,12 +97,17 @@ class Guest:
             await self._patiently(lambda work: work.holds.release(self._caller, hold_id))
             return
         await asyncio.sleep(story.waits_before_converting_s)
+        if story.extends:
+            await self._patiently(lambda work: work.holds.extend(self._caller, hold_id, None))
         if not story.converts:
             return
         booking = await self._convert(hold_id)
         if booking is None:
             return
-        await self._pay(hold_id, booking)
+        if story.cancels_after_s is not None:
+            self.changing_minds = asyncio.get_running_loop().create_task(self._cancel(hold_id, story.cancels_after_s))
+        if not story.pays_elsewhere:
+            await self._pay(hold_id, booking)
         for _ in range(story.converts_again):
             await asyncio.sleep(story.waits_before_another_try_s)
             await self._convert(hold_id)
@@ -108,7 +125,7 @@ class Guest:
         return None if made is None else made.booking["id"]
 
     async def _convert(self, hold_id: UUID) -> Any:
-        request = ConvertRequest(hold_id, f"convert-{self._number}", b"convert", _CUSTOMER, "stripe")
+        request = ConvertRequest(hold_id, f"convert-{self._number}", b"convert", _CUSTOMER, self._mode)
         converted = await self._patiently(
             lambda work: work.engine.convert(self._caller, request, work.ground.flags.snapshot("guest"))
         )
@@ -133,11 +150,24 @@ class Guest:
 
     async def _use(self, card: str, intent: Intent) -> None:
         self._stripe.pay(intent, card)
+        if card == "asks" and self._story.bank_takes_s > 5:
+            await asyncio.sleep(1)
+            if intent.status == "requires_action":
+                self._stripe.take_slowly(intent)
         if card in {"asks", "slow"} and intent.status in {"requires_action", "processing"}:
-            await asyncio.sleep(self._story.waits_before_another_try_s)
+            await asyncio.sleep(self._story.bank_takes_s)
             if intent.status in {"requires_action", "processing"}:
                 goes_well = self._stripe.random.random() < 0.6
                 (self._stripe.authorize if goes_well else self._stripe.decline)(intent)
+
+    async def _cancel(self, hold_id: UUID, after_s: float) -> None:
+        """Call the booking off, however far it has come meanwhile."""
+        await asyncio.sleep(after_s)
+        subject = self._caller.subject
+        request = CancelRequest(
+            hold_id, CancelledBy.GUEST, subject, caller=subject, key=f"cancel-{self._number}", fingerprint=b"cancel"
+        )
+        await self._patiently(lambda work: work.calling_off.cancel(request))
 
     def _intent_of(self, booking: Any) -> Intent | None:
         """Return the payment that a guest can reach: with the secret that was handed out."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
 import payment_service.background
@@ -30,7 +31,7 @@ from shared.ticker import Job
 from tests.simulation.driving import Driver
 from tests.simulation.memory_sql.database import Engine, Store
 from tests.simulation.processes import Process, pass_out
-from tests.simulation.stripe_double import WEBHOOK_SECRET
+from tests.simulation.stripe_objects import WEBHOOK_SECRET
 from tests.simulation.wire import NoSeal, Requests
 
 _BOTH: dict[str, Any] = {"auth_jwt_secret": SecretStr("x" * 32), "internal_signing_keys": (("k", SecretStr("y" * 32)),)}
@@ -45,7 +46,29 @@ PAYMENT = PaymentSettings(
     stripe_webhook_secrets=(SecretStr(WEBHOOK_SECRET),),
     redis_url="",
 )
-_METRICS = {"reservation": ReservationMetrics(CollectorRegistry()), "payment": PaymentMetrics(CollectorRegistry())}
+
+
+class _Uncounted:
+    """Any metric of a process that nobody scrapes."""
+
+    def _nothing(self, *_arguments: Any, **_named: Any) -> _Uncounted:
+        return self
+
+    labels = inc = dec = set = observe = set_function = clear = remove = _nothing
+
+
+def _uncounted(metrics: Any) -> Any:
+    """Return metrics that take in whatever they are told, and keep none of it."""
+    for name, kept in vars(metrics).items():
+        if isinstance(kept, MetricWrapperBase):
+            setattr(metrics, name, _Uncounted())
+    return metrics
+
+
+_METRICS: dict[str, Any] = {
+    "reservation": _uncounted(ReservationMetrics(CollectorRegistry())),
+    "payment": _uncounted(PaymentMetrics(CollectorRegistry())),
+}
 
 _RESERVATION_JOBS = frozenset({"sweep_expired_holds", "resume_sagas", "cancel_slots"})
 _PAYMENT_JOBS = frozenset(
@@ -112,7 +135,7 @@ def _reservation(ground: Ground, database: Database, _process: Process) -> tuple
             database=database,
             clock=ground.clock,
             flags=ground.flags,  # type: ignore[arg-type]
-            metrics=_METRICS["reservation"],  # type: ignore[arg-type]
+            metrics=_METRICS["reservation"],
             redis=FastRedis("", ground.clock, budget_s=0.03),
             payments=PaymentsClient(
                 requests,  # type: ignore[arg-type]
@@ -134,7 +157,7 @@ def _payment(ground: Ground, database: Database, process: Process) -> tuple[Any,
             database=database,
             clock=ground.clock,
             flags=ground.flags,  # type: ignore[arg-type]
-            metrics=_METRICS["payment"],  # type: ignore[arg-type]
+            metrics=_METRICS["payment"],
             gateway=ground.gateway,
             reservations=ReservationsClient(requests, NoSeal()),  # type: ignore[arg-type]
             nudges=nudges,

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from tests.architecture.crash_points import crash_point_names
+from tests.simulation.beyond import POINTS_NOT_PASSED
 from tests.simulation.guests import Story, draw
 from tests.simulation.wire import Trouble
 
@@ -19,7 +20,10 @@ _FLAGS = (
     "hold_cleanup",
     "smart_idempotency",
 )
-_POINTS = crash_point_names()
+_POINTS = sorted(set(crash_point_names()) - POINTS_NOT_PASSED.keys())
+_DAY_S = 86_400.0
+_FREE = {"type": "free"}
+_HALF = {"type": "tiers", "tiers": [{"until_minutes_before": 0, "refund_percent": 50}]}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ class Plan:
     disturbance_every_s: float
     events_never_made: float
     refund_trouble: float
+    refund_fails: float
+    creation_refused: float
+    disputed: float
+    refunded_by_hand: float
+    authorization_lasts_s: float
+    price_minor: int
+    cancellation_policy: dict[str, Any]
+    late_payment_policy: str
     off: frozenset[str]
     reservation: dict[str, Any]
     payment: dict[str, Any]
@@ -47,7 +59,7 @@ class Plan:
     @classmethod
     def of(cls, seed: int) -> Plan:
         random = Random(f"{seed}:plan")
-        window_s = random.choice((40, 120, 120, 300, 900))
+        window_s = random.choice((40, 60, 90, 120, 300))
         capacity = random.randint(1, 4)
         badness = random.choice((0.0, 0.01, 0.05, 0.2))
         return cls(
@@ -55,9 +67,9 @@ class Plan:
                 draw(random, min(2, capacity), window_s) for _ in range(random.choice((1, 1, 1, 1, 2, 2, 3)))
             ),
             capacity=capacity,
-            capture_method="automatic" if random.random() < 0.08 else "manual",
+            capture_method="automatic" if random.random() < 0.15 else "manual",
             processes=random.choice((1, 1, 1, 2)),
-            chaos_s=random.choice((30.0, 120.0, 400.0)),
+            chaos_s=random.choice((60.0, 200.0, 500.0)),
             crash=random.choice((0.0, 0.0, 0.01, 0.04)),
             crashes_max=random.choice((1, 2, 5)),
             target=(random.choice(_POINTS), random.choice((1, 1, 2))),
@@ -67,11 +79,19 @@ class Plan:
             disturbance_every_s=random.choice((15.0, 60.0, 1e9)),
             events_never_made=random.choice((0.0, 0.0, 0.3)),
             refund_trouble=random.choice((0.0, 0.5)),
+            refund_fails=random.choice((0.0, 0.0, 0.3, 0.6)),
+            creation_refused=random.choice((0.0,) * 19 + (0.6,)),
+            disputed=random.choice((0.0, 0.0, 0.0, 0.7)),
+            refunded_by_hand=random.choice((0.0, 0.0, 0.0, 0.0, 0.7)),
+            authorization_lasts_s=random.choice((_DAY_S * 7, _DAY_S * 7, _DAY_S * 7, _DAY_S * 7, 90.0, 4000.0)),
+            price_minor=random.choice((2400,) * 9 + (0,)),
+            cancellation_policy=random.choice((_FREE, _FREE, _HALF, {"type": "none"})),
+            late_payment_policy=random.choice(("rebook_or_refund",) * 4 + ("refund",)),
             off=frozenset(flag for flag in _FLAGS if random.random() < 0.1),
             reservation={
                 "payment_window_seconds": window_s,
-                "unknown_grace_seconds": random.choice((30, 600)),
-                "async_payment_max_seconds": random.choice((0, 0, 300)),
+                "unknown_grace_seconds": random.choice((30, 30, 300)),
+                "async_payment_max_seconds": random.choice((0, 0, 300, 300_000)),
                 "hold_ttl_seconds": random.choice((60, 600)),
             },
             payment={"reconcile_interval_seconds": random.choice((120.0, 900.0, 900.0))},

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from payment_service.payments import establishing
+from payment_service.errors import PaymentNotFound
+from payment_service.gateway import guarded
+from payment_service.payments import establishing, notifying, recording
+from payment_service.store import payments as payment_rows
 from payment_service.store import webhook_events
 from payment_service.webhooks import inbox
-from reservation_service.saga import journal, steps
-from reservation_service.saga.definition import Event, Pause, Result, Verdict
+from reservation_service.booking import reservations as booking_moves
+from reservation_service.saga import engine, journal, patience, steps
+from reservation_service.saga.definition import Event, LocalStep, Pause, Result, Verdict
+from reservation_service.store import reservations as booking_rows
 from reservation_service.store import saga_log
 from shared.payment_contract import Outcome
 
@@ -82,6 +87,15 @@ def leave_the_payment_open(put: Put) -> None:
     put(steps.Steps, "cancel_payment_intent", nothing)
 
 
+def keep_the_money(put: Put) -> None:
+    """Taking back a booking that was paid meanwhile forgets the refund."""
+
+    async def nothing(_act: Any, _booking: Any, _because: str) -> Result:
+        return Result(Event.DONE)
+
+    put(steps.Steps, "refund_payment", nothing)
+
+
 def acknowledge_before_commit(put: Put) -> None:
     """Stripe is told 200 before its event is stored."""
 
@@ -98,6 +112,23 @@ def acknowledge_before_commit(put: Put) -> None:
     put(inbox.Inbox, "accept", accept)
 
 
+def older_news_wins(put: Put) -> None:
+    """What was told of a payment replaces what is known, however old it is."""
+
+    async def note(tx: Any, booking: Any, told: Mapping[str, Any]) -> None:
+        known = dict(booking["payment"] or {})
+        fresh = {name: value for name, value in told.items() if value is not None}
+        await booking_rows.change(tx, booking["id"], payment={**known, **fresh}, payment_version=told["version"])
+
+    put(booking_moves, "note_payment", note)
+    put(engine, "note_payment", note)
+
+
+def backwards_is_news(put: Put) -> None:
+    """An old answer of Stripe's moves a payment back to an earlier class."""
+    put(recording, "_is_news", lambda *_: True)
+
+
 def another_payment_each_time(put: Put) -> None:
     """A repeated create is another payment, under another id."""
     put(steps, "payment_id", lambda _booking: uuid.uuid4())
@@ -112,6 +143,51 @@ def another_key_each_time(put: Put) -> None:
     put(establishing, "key_for", key_for)
 
 
+def sent_is_not_sent(put: Put) -> None:
+    """A call whose first try may have had an effect, and whose last one stayed at home, is told as never sent."""
+
+    class Course(guarded._Course):
+        may_have_happened = property(lambda _self: False, lambda _self, _value: None)  # type: ignore[assignment]
+
+    put(guarded, "_Course", Course)
+
+
+def news_is_lost(put: Put) -> None:
+    """News that was not delivered counts as delivered."""
+
+    async def failed(tx: Any, row: Any, _error: str, *, due_in_s: float) -> bool:
+        return await notifying.outbox.delivered(tx, row, "applied")
+
+    put(notifying.outbox, "failed", failed)
+
+
+def cancel_wishes_are_forgotten(put: Put) -> None:
+    """The wish to end a payment is not written down, so that a late create starts it after all."""
+
+    async def forget(tx: Any, payment_id: Any) -> Any:
+        return await payment_rows.note(tx, payment_id, cancel_requested_at=None)
+
+    async def nothing(*_: Any) -> None:
+        raise PaymentNotFound
+
+    put(payment_rows, "wish_cancelled", forget)
+    put(payment_rows, "insert_cancelled_first", nothing)
+
+
+def seats_without_patience(put: Put) -> None:
+    """When the window is over the seats go back at once, whatever the payment is doing."""
+    put(patience.Patience, "grace_left_s", property(lambda _self: -1.0))
+    honest = journal.Journal.next_backward
+
+    def seats_first(self: Any, saga: Any) -> Any:
+        first = saga.parts[0]
+        if isinstance(first, LocalStep) and self._may_have_happened(first):
+            return first
+        return honest(self, saga)
+
+    put(journal.Journal, "next_backward", seats_first)
+
+
 BUGS: tuple[Callable[[Put], None], ...] = (
     undo_on_timeout,
     unknown_is_done,
@@ -119,10 +195,24 @@ BUGS: tuple[Callable[[Put], None], ...] = (
     confirm_without_money,
     release_before_cancelling,
     leave_the_payment_open,
+    keep_the_money,
     acknowledge_before_commit,
+    older_news_wins,
+    backwards_is_news,
     another_payment_each_time,
     another_key_each_time,
+    sent_is_not_sent,
+    news_is_lost,
+    cancel_wishes_are_forgotten,
+    seats_without_patience,
 )
+
+
+RARE = frozenset({"undo_on_timeout", "older_news_wins", "sent_is_not_sent", "news_is_lost"})
+"""Bugs that hundreds of worlds may pass by, because the product makes good for them elsewhere: hunted when named."""
+
+WITNESSES: dict[str, int] = {"unknown_is_done": 57, "skip_the_fence": 28, "keep_the_money": 27, "backwards_is_news": 76}
+"""The world in which each bug was found last, where it is looked for first; the code's next change may find it another."""
 
 
 @contextmanager

@@ -20,6 +20,35 @@ class Died(BaseException):
     """Thrown into whatever a killed process was doing; nothing of the product catches it."""
 
 
+class NotConnected(Exception):
+    """Nobody was there; not a byte has left."""
+
+
+class Cut(Exception):
+    """The connection ended without an answer; whether anything arrived is not known."""
+
+
+class Doing:
+    """Something that a process does because somebody outside asked for it."""
+
+    def __init__(self, task: asyncio.Task[Any], forget: Callable[[asyncio.Task[Any]], Any]) -> None:
+        self._task = task
+        self._forget = forget
+
+    def then(self, tell: Callable[[Any, BaseException | None], None]) -> None:
+        """Tell what came of it, or how it failed: with Cut when the process died of it."""
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._forget(task)
+            error = Cut() if task.cancelled() else task.exception()
+            if error is None:
+                tell(task.result(), None)
+            else:
+                tell(None, Cut() if isinstance(error, Died) else error)
+
+        self._task.add_done_callback(ended)
+
+
 class Process:
     """One process of a service. `on_bug` is told of an exception that nobody expected."""
 
@@ -39,6 +68,16 @@ class Process:
         """Let the process do something."""
         return self._loop.create_task(work, context=self._context.copy())
 
+    def serve(self, work: Coroutine[Any, Any, Any]) -> Doing:
+        """Let the process do something that somebody outside waits for."""
+        task = asyncio.Task(work, loop=self._loop, context=self._context.copy())
+        self._tasks[task] = None
+        return Doing(task, self._tasks.pop)
+
+    def at(self, when_s: float, act: Callable[[], None]) -> Any:
+        """Let the process act at an instant; returns what can be cancelled."""
+        return self._loop.call_at(when_s, act, context=self._context)
+
     def adopt(self, task: asyncio.Task[Any]) -> None:
         self._tasks[task] = None
         task.add_done_callback(self._finished)
@@ -51,6 +90,8 @@ class Process:
     def kill(self) -> None:
         """End here and now."""
         self.alive = False
+        for driver in self.drivers.values():
+            driver.stop()
         for task in list(self._tasks):
             task.cancel()
 
@@ -62,7 +103,7 @@ class Process:
         """Stand at the way out of the process: nobody passes who is dead, and who is frozen waits."""
         if not self.alive:
             raise Died
-        while self.thaws_at_s > self._loop.time():
+        while self.thaws_at_s and self.thaws_at_s > self._loop.time():
             await asyncio.sleep(self.thaws_at_s - self._loop.time())
             if not self.alive:
                 raise Died

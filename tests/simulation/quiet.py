@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from payment_service.states import RefundStatus
 from payment_service.store import tables as payment_tables
 from reservation_service.store import tables as reservation_tables
 from tests.simulation.memory_sql.database import Store
 
+STRIPES_NEWS = "Stripe's news"
+
 
 def busy(world: Any) -> str:
     """Return what is still going on."""
+    if world._banks.pending:
+        return "banks"
     bookings, payments = world._stores["reservation"], world._stores["payment"]
     if any(row["status"] in world._watch.unfinished for row in bookings.all(reservation_tables.reservations)):
         return "bookings"
@@ -28,9 +31,7 @@ def busy(world: Any) -> str:
     in_flight = {link: wire.in_flight for link, wire in world._wires.items() if wire.in_flight}
     if world._undelivered or world._restarting or in_flight:
         return f"undelivered={world._undelivered} restarting={world._restarting} in flight={in_flight}"
-    if any(refund.status is RefundStatus.PENDING for refund in world._stripe.refunds.values()):
-        return "refunds"
-    return "Stripe's news" if any(True for _ in world._watch._stripe_and_payments()) else ""
+    return STRIPES_NEWS if any(True for _ in world._watch._stripe_and_payments()) else ""
 
 
 def journals(store: Store) -> list[str]:

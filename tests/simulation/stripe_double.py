@@ -6,8 +6,6 @@ repeats the answer that was given to it, word for word and however old, refusals
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,108 +13,34 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-import orjson
-
-from payment_service.gateway.results import EventSeen, IntentSeen, Page, RefundSeen, Result, done
-from payment_service.states import RefundStatus
+from payment_service.gateway.results import DisputeSeen, EventSeen, IntentSeen, Page, RefundSeen, Result, done
+from payment_service.states import REFUND_WITHOUT_EFFECT, DisputeStatus, RefundStatus
 from shared.payment_contract import Outcome, PaymentStatus
 from tests.simulation.clock import VirtualClock
+from tests.simulation.stripe_objects import Dispute, Event, Intent, Refund
 
-WEBHOOK_SECRET = "whsec_of_the_simulation"
 _WRONG_STATE = "payment_intent_unexpected_state"
 _OPEN = frozenset({PaymentStatus.REQUIRES_PAYMENT, PaymentStatus.REQUIRES_ACTION})
 
 
 @dataclass
-class Intent:
-    id: str
-    amount: int
-    currency: str
-    capture_method: str
-    metadata: dict[str, str]
-    created: datetime
-    status: PaymentStatus = PaymentStatus.REQUIRES_PAYMENT
-    received: int = 0
-    decline_class: str | None = None
-    capture_before: datetime | None = None
-
-    @property
-    def reservation_id(self) -> UUID:
-        return UUID(self.metadata["reservation_id"])
-
-    def seen(self) -> IntentSeen:
-        return IntentSeen(
-            id=self.id,
-            status=self.status,
-            amount=self.amount,
-            currency=self.currency,
-            received=self.received,
-            client_secret=f"{self.id}_secret",
-            payment_id=UUID(self.metadata["payment_id"]),
-            decline_class=self.decline_class,
-            capture_before=self.capture_before,
-            system="holdfast",
-        )
-
-
-@dataclass
-class Refund:
-    id: str
-    intent: Intent
-    amount: int
-    metadata: dict[str, str]
-    status: RefundStatus
-
-    def seen(self) -> RefundSeen:
-        ours = self.metadata.get("refund_id")
-        return RefundSeen(
-            id=self.id,
-            status=self.status,
-            amount=self.amount,
-            currency=self.intent.currency,
-            intent_id=self.intent.id,
-            refund_id=UUID(ours) if ours else None,
-            failure="expired_or_canceled_card" if self.status is RefundStatus.FAILED else None,
-        )
-
-
-@dataclass
-class Event:
-    id: str
-    type: str
-    subject: dict[str, str]
-    created: datetime
-
-    def body(self) -> bytes:
-        document = {"object": "event", "id": self.id, "type": self.type, "livemode": False}
-        return orjson.dumps(document | {"data": {"object": self.subject}})
-
-    def seen(self) -> EventSeen:
-        subject = self.subject
-        intent_id = subject["id"] if subject["object"] == "payment_intent" else subject["payment_intent"]
-        return EventSeen(self.id, self.type, subject["id"], intent_id, livemode=False)
-
-
-def signature(body: bytes, now: datetime) -> str:
-    """Sign a delivery as Stripe does."""
-    at = str(int(now.timestamp()))
-    digest = hmac.new(WEBHOOK_SECRET.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
-
-
-@dataclass
 class Account:
-    """All that Stripe knows. `emit` is told of each event; `moved` of each intent whose money changed."""
+    """All that Stripe knows. `emit` is told of each event; `moved` of each intent whose money changed, `refunded` of each refund."""
 
     clock: VirtualClock
     random: Random
     emit: Callable[[Event], None]
     moved: Callable[[Intent, str], None]
+    refunded: Callable[[Refund], None]
     intents: dict[str, Intent] = field(default_factory=dict)
     refunds: dict[str, Refund] = field(default_factory=dict)
+    disputes: dict[str, Dispute] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     keys: dict[str, Result[Any]] = field(default_factory=dict)
     refund_trouble: float = 0.0
+    refund_fails: float = 0.0
+    refuses: float = 0.0
+    authorization_lasts: timedelta = timedelta(days=7)
 
     # calls under a key
 
@@ -134,6 +58,8 @@ class Account:
         return result
 
     def create(self, amount: int, currency: str, capture_method: str, metadata: dict[str, str]) -> Result[IntentSeen]:
+        if self.random.random() < self.refuses:
+            return Result(Outcome.DECLINED, code="amount_too_small")
         intent = Intent(self._id("pi"), amount, currency, capture_method, dict(metadata), self.clock.now())
         self.intents[intent.id] = intent
         self._tell(intent, "payment_intent.created")
@@ -166,22 +92,55 @@ class Account:
 
     def refund(self, intent_id: str, amount: int, metadata: dict[str, str]) -> Result[RefundSeen]:
         intent = self.intents[intent_id]
-        if intent.status is not PaymentStatus.CAPTURED or self.given_back(intent) + amount > intent.received:
+        if intent.status is not PaymentStatus.CAPTURED or self.gone(intent) + amount > intent.received:
             return Result(Outcome.DECLINED, code="charge_already_refunded")
-        slow = self.random.random() < self.refund_trouble
-        status = RefundStatus.PENDING if slow else RefundStatus.SUCCEEDED
-        refund = Refund(self._id("re"), intent, amount, dict(metadata), status)
+        refund = Refund(self._id("re"), intent, amount, dict(metadata), self._status_at_once(intent))
         self.refunds[refund.id] = refund
         self._tell_refund(refund, "refund.created")
         self._tell_charge(intent)
-        self.moved(intent, "refunded")
+        self.moved(intent, "refunded by hand" if refund.by_hand else "refunded")
+        self.refunded(refund)
         return done(refund.seen())
+
+    def _status_at_once(self, intent: Intent) -> RefundStatus:
+        """A refund may have failed when it is first heard of; once for each payment, because it must arrive in the end."""
+        again = any(one.intent is intent and one.status in REFUND_WITHOUT_EFFECT for one in self.refunds.values())
+        if not again and self.random.random() < self.refund_fails:
+            return self.random.choice((RefundStatus.FAILED, RefundStatus.CANCELED))
+        return RefundStatus.PENDING if self.random.random() < self.refund_trouble else RefundStatus.SUCCEEDED
 
     def conclude(self, refund: Refund, status: RefundStatus) -> None:
         """Let a refund that was pending, or looked done, end."""
         refund.status = status
         self._tell_refund(refund, "refund.failed" if status is RefundStatus.FAILED else "refund.updated")
-        self.moved(refund.intent, "refunded")
+        self.moved(refund.intent, "refund concluded")
+
+    # what banks and people do
+
+    def dispute(self, intent: Intent, status: DisputeStatus) -> Dispute | None:
+        """Let the guest's bank ask about a payment, or take what is left of it back for now."""
+        left = intent.received - self.gone(intent)
+        if left <= 0:
+            return None
+        dispute = Dispute(self._id("dp"), intent, left, status)
+        self.disputes[dispute.id] = dispute
+        self._tell_dispute(dispute, "charge.dispute.created")
+        self.moved(intent, "disputed")
+        return dispute
+
+    def decide(self, dispute: Dispute, status: DisputeStatus) -> None:
+        dispute.status = status
+        over = status is not DisputeStatus.OPEN
+        self._tell_dispute(dispute, "charge.dispute.closed" if over else "charge.dispute.funds_withdrawn")
+        self.moved(dispute.intent, "disputed")
+
+    def retrieve_dispute(self, dispute_id: str) -> Result[DisputeSeen]:
+        return done(self.disputes[dispute_id].seen())
+
+    def change_amount(self, intent: Intent, amount: int) -> None:
+        """Let somebody change in the dashboard what a payment that nobody has made yet is about."""
+        if intent.status is PaymentStatus.REQUIRES_PAYMENT:
+            intent.amount = amount
 
     # what guests do on Stripe's page
 
@@ -198,30 +157,55 @@ class Account:
                 intent.status = PaymentStatus.REQUIRES_ACTION
                 self._tell(intent, "payment_intent.requires_action")
             case "slow":
-                intent.status = PaymentStatus.PROCESSING
-                self._tell(intent, "payment_intent.processing")
+                self.take_slowly(intent)
             case _:
                 self.authorize(intent)
+
+    def take_slowly(self, intent: Intent) -> None:
+        intent.status = PaymentStatus.PROCESSING
+        self._tell(intent, "payment_intent.processing")
 
     def authorize(self, intent: Intent) -> None:
         if intent.capture_method == "automatic":
             self._take(intent)
             return
         intent.status = PaymentStatus.AUTHORIZED
-        intent.capture_before = self.clock.now() + timedelta(days=7)
+        intent.capture_before = self.clock.now() + self.authorization_lasts
         self._tell(intent, "payment_intent.amount_capturable_updated")
+        self.moved(intent, "authorized")
+
+    def lapse(self, intent: Intent) -> None:
+        """Let an authorization that nobody has captured end by itself."""
+        if intent.status is PaymentStatus.AUTHORIZED and self.clock.now() >= (
+            intent.capture_before or self.clock.now()
+        ):
+            self.cancel(intent.id)
 
     def decline(self, intent: Intent) -> None:
         """Let a payment that was on its way be refused after all."""
         intent.status = PaymentStatus.REQUIRES_PAYMENT
         self._tell(intent, "payment_intent.payment_failed")
 
+    def notice(self) -> None:
+        """Let Stripe make an event that is nobody's business here: of another kind, or about what it does not know."""
+        if self.random.random() < 0.5:
+            self._emit("payout.paid", {"object": "payout", "id": "po_1"})
+        else:
+            self._emit("payment_intent.canceled", {"object": "payment_intent", "id": "pi_of_nobody"})
+
     # books
 
-    def given_back(self, intent: Intent) -> int:
-        """Return how much has been refunded, or is about to be."""
-        gone = {RefundStatus.FAILED, RefundStatus.CANCELED}
-        return sum(one.amount for one in self.refunds.values() if one.intent is intent and one.status not in gone)
+    def given_back(self, intent: Intent, *, by_hand: bool = True) -> int:
+        """Return how much has been refunded, or is about to be; with or without what people did by hand."""
+        mine = (one for one in self.refunds.values() if one.intent is intent and (by_hand or not one.by_hand))
+        return sum(one.amount for one in mine if one.status not in REFUND_WITHOUT_EFFECT)
+
+    def held(self, intent: Intent) -> int:
+        """Return how much the guest's bank has taken back, for now or for good."""
+        return sum(one.amount for one in self.disputes.values() if one.intent is intent and one.holds_money)
+
+    def gone(self, intent: Intent) -> int:
+        return self.given_back(intent) + self.held(intent)
 
     def settled_back(self, intent: Intent) -> int:
         mine = (one for one in self.refunds.values() if one.intent is intent)
@@ -243,18 +227,21 @@ class Account:
         return done([one.seen() for one in reversed(self.refunds.values()) if one.intent.id == intent_id])
 
     def _id(self, kind: str) -> str:
-        return f"{kind}_{len(self.intents) + len(self.refunds) + len(self.events):06d}"
+        return f"{kind}_{len(self.intents) + len(self.refunds) + len(self.disputes) + len(self.events):06d}"
 
     def _tell(self, intent: Intent, what: str) -> None:
-        self._emit(what, {"object": "payment_intent", "id": intent.id})
+        self._emit(what, intent.pictured())
 
     def _tell_refund(self, refund: Refund, what: str) -> None:
         self._emit(what, {"object": "refund", "id": refund.id, "payment_intent": refund.intent.id})
 
+    def _tell_dispute(self, dispute: Dispute, what: str) -> None:
+        self._emit(what, {"object": "dispute", "id": dispute.id, "payment_intent": dispute.intent.id})
+
     def _tell_charge(self, intent: Intent) -> None:
         self._emit("charge.refunded", {"object": "charge", "id": f"ch_{intent.id}", "payment_intent": intent.id})
 
-    def _emit(self, what: str, subject: dict[str, str]) -> None:
+    def _emit(self, what: str, subject: dict[str, Any]) -> None:
         event = Event(self._id("evt"), what, subject, self.clock.now())
         self.events.append(event)
         self.emit(event)

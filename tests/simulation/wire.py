@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import orjson
@@ -19,20 +19,13 @@ import orjson
 from payment_service.gateway.results import Result
 from shared.payment_contract import Outcome
 from shared.problems import Problem, Weather
-from tests.simulation.processes import Died, pass_out
+from tests.simulation.processes import Cut, Doing, NotConnected, pass_out
 from tests.simulation.stripe_double import Account
 
-T = TypeVar("T")
+Act = Callable[[], Any]
+"""What happens where a message arrives: it answers at once, or with a `Doing` that will."""
 
 _BUSY_S = 2.0
-
-
-class NotConnected(Exception):
-    """Nobody was there; not a byte has left."""
-
-
-class Cut(Exception):
-    """The connection ended without an answer; whether anything arrived is not known."""
 
 
 @dataclass
@@ -54,7 +47,6 @@ class Wire:
         self._random = random
         self._trouble = trouble
         self._alone = contextvars.Context()
-        self._carrying: set[asyncio.Task[None]] = set()
         self.in_flight = 0
         self.carried = 0
         self.faults = 0
@@ -77,41 +69,55 @@ class Wire:
     def either(self) -> bool:
         return self._random.random() < 0.5
 
-    async def call(self, act: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, act: Act) -> Any:
         """Let `act` happen at the other end and bring its answer back. Raises NotConnected, Cut."""
         await pass_out()
         if self._hits(self._trouble.refused):
             await asyncio.sleep(self._latency_s())
             raise NotConnected
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
+        answer: asyncio.Future[Any] = loop.create_future()
         self.in_flight += 1
         self.carried += 1
-        carrying = loop.create_task(self._carry(act, answer), context=self._alone.copy())
-        self._carrying.add(carrying)
-        carrying.add_done_callback(self._carrying.discard)
+        if self._hits(self._trouble.lost):
+            loop.call_later(self._latency_s() * 40, self._fails, answer, Cut(), context=self._alone)
+        else:
+            way_s = self._random.uniform(4, 60) if self._hits(self._trouble.late) else self._latency_s()
+            loop.call_later(way_s, self._arrives, act, answer, context=self._alone)
         told = await answer
         await pass_out()
         return told
 
-    async def _carry(self, act: Callable[[], Awaitable[T]], answer: asyncio.Future[T]) -> None:
+    def _arrives(self, act: Act, answer: asyncio.Future[Any]) -> None:
         try:
-            if self._hits(self._trouble.lost):
-                await asyncio.sleep(self._latency_s() * 40)
-                raise Cut
-            await asyncio.sleep(self._random.uniform(4, 60) if self._hits(self._trouble.late) else self._latency_s())
-            told = await act()
-            await asyncio.sleep(self._latency_s())
-            if self._hits(self._trouble.answer_lost):
-                raise Cut
-        except (Cut, NotConnected, Problem, Weather) as error:
-            if not answer.done():
-                answer.set_exception(error)
+            doing = act()
+        except (Problem, Weather, Cut, NotConnected) as error:
+            self._fails(answer, error)
+            return
+        if isinstance(doing, Doing):
+            doing.then(lambda told, error: self._goes_back(answer, told, error))
         else:
-            if not answer.done():
-                answer.set_result(told)
-        finally:
-            self.in_flight -= 1
+            self._goes_back(answer, doing, None)
+
+    def _goes_back(self, answer: asyncio.Future[Any], told: Any, error: BaseException | None) -> None:
+        if error is None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._latency_s(), self._comes_back, answer, told, context=self._alone)
+        else:
+            self._fails(answer, error)
+
+    def _comes_back(self, answer: asyncio.Future[Any], told: Any) -> None:
+        if self._hits(self._trouble.answer_lost):
+            self._fails(answer, Cut())
+            return
+        self.in_flight -= 1
+        if not answer.done():
+            answer.set_result(told)
+
+    def _fails(self, answer: asyncio.Future[Any], error: BaseException) -> None:
+        self.in_flight -= 1
+        if not answer.done():
+            answer.set_exception(error)
 
     def _latency_s(self) -> float:
         return self._random.uniform(0.001, 0.08)
@@ -120,7 +126,7 @@ class Wire:
 class Requests:
     """What a client of ours sees in place of `httpx.AsyncClient`; `serve` is the other service's door."""
 
-    def __init__(self, wire: Wire, serve: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(self, wire: Wire, serve: Callable[[Any], Any]) -> None:
         self._wire = wire
         self._serve = serve
 
@@ -165,17 +171,18 @@ class WiredGateway:
         self._account = account
 
     async def _ask(self, act: Callable[[], Result[Any]]) -> Result[Any]:
-        async def there() -> Result[Any]:
+        def there() -> Result[Any]:
             if self._wire.is_busy():
                 return Result(Outcome.NOT_SENT, code="rate_limited", retry_after_s=_BUSY_S, again=True)
             return act()
 
         try:
-            return await self._wire.call(there)
+            answer: Result[Any] = await self._wire.call(there)
         except NotConnected:
             return Result(Outcome.NOT_SENT, code="provider_unreachable", again=True, sick=True)
         except Cut:
             return Result(Outcome.UNKNOWN, code="no_answer", again=True, sick=True)
+        return answer
 
     async def _act(self, key: str, act: Callable[[], Result[Any]]) -> Result[Any]:
         """Act under a key; an inner error of Stripe's may come before or after the effect, and is kept under the key."""
@@ -210,6 +217,9 @@ class WiredGateway:
     async def retrieve_refund(self, stripe_refund_id: str) -> Result[Any]:
         return await self._ask(lambda: Result(Outcome.OK, self._account.refunds[stripe_refund_id].seen()))
 
+    async def retrieve_dispute(self, dispute_id: str) -> Result[Any]:
+        return await self._ask(lambda: self._account.retrieve_dispute(dispute_id))
+
     async def list_refunds(self, intent_id: str) -> Result[Any]:
         return await self._ask(lambda: self._account.list_refunds(intent_id))
 
@@ -218,12 +228,3 @@ class WiredGateway:
 
     async def list_intents(self, *, since: Any, until: Any, after: Any) -> Result[Any]:
         return await self._ask(lambda: self._account.list_intents(since, until))
-
-
-async def served_by(process: Any, work: Any) -> Any:
-    """Let a process do something that somebody outside asked for. Raises Cut when it dies of it."""
-    task = process.spawn(work)
-    try:
-        return await task
-    except (Died, asyncio.CancelledError) as death:
-        raise Cut from death

@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from typing import Any
-from uuid import UUID
 
 import payment_service.flags
 import reservation_service.flags
-from payment_service.states import RefundStatus
 from payment_service.store import tables as payment_tables
 from reservation_service.store import tables as reservation_tables
 from shared.problems import Problem, Weather
 from tests.simulation import chance
+from tests.simulation.banks import Banks
 from tests.simulation.clock import VirtualClock
+from tests.simulation.desk import Desk
 from tests.simulation.disturbance import Disturbance
 from tests.simulation.doors import serve_payment, serve_reservation
 from tests.simulation.guests import Guest
@@ -34,13 +34,15 @@ from tests.simulation.loop import VirtualLoop
 from tests.simulation.memory_sql.database import Change, DBAPIError, Store
 from tests.simulation.pair import PAYMENT, RESERVATION, FixedFlags, Ground, start
 from tests.simulation.plan import LINKS, Plan
-from tests.simulation.processes import Died, Points, Process, task_factory
-from tests.simulation.quiet import busy, journals
-from tests.simulation.stripe_double import Account, Event, Intent, signature
-from tests.simulation.wire import Cut, NotConnected, Wire, WiredGateway, served_by
+from tests.simulation.processes import Cut, Died, Doing, NotConnected, Points, Process, task_factory
+from tests.simulation.quiet import STRIPES_NEWS, busy, journals
+from tests.simulation.stage import set_up
+from tests.simulation.stripe_double import Account
+from tests.simulation.stripe_objects import Event, Intent, Refund, signature
+from tests.simulation.wire import Wire, WiredGateway
 
 _QUIET_WITHIN_S = 12 * 3600.0
-_LOOK_EVERY_S = 20.0
+_LOOK_EVERY_S = 40.0
 _EVENTS_MAX = 150_000
 _DELIVERIES_MAX = 40
 _SERVICES = ("reservation", "payment")
@@ -74,7 +76,7 @@ class Seen:
     confirmed: int = 0
     log: int = 0
     moves: Counter[Move] = field(default_factory=Counter)
-    points: Counter[str] = field(default_factory=Counter)
+    points: dict[str, int] = field(default_factory=dict)
     died_at: Counter[str] = field(default_factory=Counter)
 
 
@@ -87,11 +89,10 @@ class World:
         self._trace = trace
         self._loop = VirtualLoop(Random(f"{seed}:order"))
         self._loop.set_task_factory(task_factory)  # type: ignore[arg-type]
-        self._loop.after_event = self._after_event
+        self._loop.events_max = _EVENTS_MAX
         self._random = Random(f"{seed}:faults")
         self._clock = VirtualClock(self._loop)
         self._chaos = True
-        self._passes: Counter[str] = Counter()
         self._wires = {link: Wire(Random(f"{seed}:{link}"), self._plan.trouble[link]) for link in LINKS}
         self._undelivered = 0
         self._processes: dict[str, list[Process]] = {name: [] for name in _SERVICES}
@@ -100,8 +101,13 @@ class World:
         chance.begin(seed, self._clock)
         self._watch = Watch(self._wrong, self.seen.moves)
         self._stores = {name: Store(self._clock.now, self._committed) for name in _SERVICES}
-        self._stripe = Account(self._clock, Random(f"{seed}:stripe"), self._emitted, self._money_moved)
+        self._stripe = Account(self._clock, Random(f"{seed}:stripe"), self._emitted, self._money_moved, self._refunded)
         self._stripe.refund_trouble = self._plan.refund_trouble
+        self._stripe.refund_fails = self._plan.refund_fails / 2
+        self._stripe.refuses = self._plan.creation_refused
+        self._stripe.authorization_lasts = timedelta(seconds=self._plan.authorization_lasts_s)
+        self._banks = Banks(self._loop, Random(f"{seed}:banks"), self._stripe, self._plan, self._note)
+        self._desk = Desk(self)
         self._watch.bookings, self._watch.payments = self._stores["reservation"], self._stores["payment"]
         self._watch.stripe = self._stripe
         if "hold_cleanup" in self._plan.off:
@@ -126,7 +132,7 @@ class World:
             wire=self._wires[f"to_{other}"],
             serve_other=lambda request: self._serve(other, request),
             gateway=WiredGateway(self._wires["stripe"], self._stripe),
-            weather=lambda: self._hits(plan.weather),
+            weather=(lambda: self._hits(plan.weather)) if plan.weather else lambda: False,
             on_commit=self._commit,
             on_bug=self._bug,
         )
@@ -153,7 +159,7 @@ class World:
 
     def _end(self) -> None:
         """Throw everything away."""
-        self._loop.after_event = lambda: None
+        self._loop.reason, self._loop.events_max = None, 0
         self._chaos = False
         for processes in self._processes.values():
             for process in processes:
@@ -167,7 +173,7 @@ class World:
         self._loop.close()
 
     async def _live(self) -> None:
-        slot_id, ticket_id = self._set_the_stage()
+        slot_id, ticket_id = set_up(self._stores["reservation"], self._plan, self._clock.now())
         for name in _SERVICES:
             for _ in range(self._plan.processes):
                 self._start(name)
@@ -180,8 +186,9 @@ class World:
         await asyncio.sleep(self._plan.chaos_s)
         disturbing.cancel()
         self._heal()
-        if lives:
-            await asyncio.wait(lives)
+        await asyncio.wait(lives)
+        lives += [guest.changing_minds for guest in guests if guest.changing_minds]
+        await asyncio.wait(lives)
         for life in lives:
             if not life.cancelled() and (error := life.exception()):
                 self._bug(error)
@@ -189,26 +196,6 @@ class World:
         self._watch.reckon()
         rows = self._stores["reservation"].rows(reservation_tables.reservations).values()
         self.seen.confirmed = sum(row["status"] == "confirmed" for row in rows)
-
-    def _set_the_stage(self) -> tuple[UUID, UUID]:
-        """Put something on sale."""
-        store, now = self._stores["reservation"], self._clock.now()
-        ids = [chance._uuid7() for _ in range(3)]
-        plan = self._plan
-        _add(
-            store, reservation_tables.experiences, id=ids[0], title="The lamp at dusk", time_zone="UTC", currency="EUR",
-            max_party=9, cancellation_policy={}, capture_method=plan.capture_method,
-        )  # fmt: skip
-        _add(
-            store, reservation_tables.ticket_types, id=ids[1], experience_id=ids[0], code="adult", title="Adult",
-            price_minor=2400, seats=1, position=0,
-        )  # fmt: skip
-        starts = now + timedelta(days=3)
-        _add(
-            store, reservation_tables.time_slots, id=ids[2], experience_id=ids[0], starts_at=starts, sells_until=starts,
-            ends_at=starts + timedelta(hours=1), capacity=plan.capacity,
-        )  # fmt: skip
-        return ids[2], ids[1]
 
     def _heal(self) -> None:
         """From here on nothing new goes wrong."""
@@ -222,7 +209,10 @@ class World:
 
     async def _become_quiet(self) -> None:
         end_s = self._loop.time() + _QUIET_WITHIN_S
-        while rest := busy(self):
+        while True:
+            rest = busy(self)
+            if rest in {"", STRIPES_NEWS} and not await self._desk.look_after() and not rest:
+                return
             if self._loop.time() > end_s:
                 self._wrong(f"I17: never quiet: {rest}")
                 return
@@ -241,13 +231,13 @@ class World:
 
     def _reached(self, process: Process, point: str) -> bool:
         """Tell whether a process dies at a crash point."""
-        self.seen.points[point] += 1
-        self._passes[point] += 1
-        if not self._chaos or self.seen.crashes >= self._plan.crashes_max:
+        points = self.seen.points
+        points[point] = passes = points.get(point, 0) + 1
+        plan = self._plan
+        if not self._chaos or self.seen.crashes >= plan.crashes_max:
             return False
-        name, turn = self._plan.target
-        targeted = point == name and self._passes[point] == turn
-        if not targeted and not self._hits(self._plan.crash):
+        targeted = point == plan.target[0] and passes == plan.target[1]
+        if not targeted and not (plan.crash and self._random.random() < plan.crash):
             return False
         self.seen.died_at[point] += 1
         self._dies(process, point)
@@ -278,9 +268,9 @@ class World:
     async def _call(self, act: Callable[[Any], Awaitable[Any]]) -> Any:
         """Let a guest or an operator ask a process of reservation_service for something."""
 
-        async def there() -> Any:
+        def there() -> Doing:
             process = self._alive("reservation")
-            return await served_by(process, self._told(act, process.work))
+            return process.serve(self._told(act, process.work))
 
         return await self._wires["guests"].call(there)
 
@@ -293,25 +283,17 @@ class World:
             self._bug(error)
             raise Cut from error
 
-    async def _serve(self, service: str, request: Any) -> Any:
+    def _serve(self, service: str, request: Any) -> Doing:
         process = self._alive(service)
         serve = serve_payment if service == "payment" else serve_reservation
-        return await served_by(process, serve(process.work, request, self._bug))
+        return process.serve(serve(process.work, request, self._bug))
 
     # Stripe
 
     def _emitted(self, event: Event) -> None:
         self._note(f"stripe {event.type} {event.subject['id']}")
-        if event.type == "refund.created":
-            self._loop.call_later(self._random.uniform(5, 600), self._conclude, event, context=self._nobody.copy())
         if not self._hits(self._plan.events_never_made):
             self._loop.create_task(self._deliver(event), context=self._nobody.copy())
-
-    def _conclude(self, event: Event) -> None:
-        """Let a refund that is still pending have arrived."""
-        refund = self._stripe.refunds[event.subject["id"]]
-        if refund.status is RefundStatus.PENDING:
-            self._stripe.conclude(refund, RefundStatus.SUCCEEDED)
 
     async def _deliver(self, event: Event) -> None:
         """Deliver until it is acknowledged, and now and then once more."""
@@ -328,27 +310,35 @@ class World:
         finally:
             self._undelivered -= 1
 
-    async def _knock(self, event: Event) -> None:
-        body = event.body()
-        process = self._alive("payment")
-        accepted = process.work.inbox.accept(body, signature(body, self._clock.now()))
-        await served_by(process, self._told(lambda _work: accepted, process.work))
-        self._watch.acknowledged(event.id)
+    def _knock(self, event: Event) -> Doing:
+        body, process = event.body(), self._alive("payment")
+        signed = signature(body, self._clock.now())
+
+        async def takes_in(work: Any) -> None:
+            await work.inbox.accept(body, signed)
+            self._watch.acknowledged(event.id)
+
+        return process.serve(self._told(takes_in, process.work))
 
     def _money_moved(self, intent: Intent, what: str) -> None:
         self._note(f"stripe {intent.id} {what}")
         self._watch.money_moved(intent, what)
+        self._banks.moved(intent, what)
+
+    def _refunded(self, refund: Refund) -> None:
+        self._banks.refunded(refund)
 
     # what everybody is told
 
     def _committed(self, changes: Sequence[Change]) -> None:
-        self._note("commit " + " ".join(f"{table.name}:{(new or {}).get('status', '')}" for table, _, new in changes))
+        said = [f"{table.name}:{new.get('status', '')}" if new else table.name for table, _, new in changes]
+        self._note(f"commit {' '.join(said)}")
         self._watch.committed(changes)
-        rung = {name for table, _, _ in changes for name in _RINGS.get(table, ())}
-        for processes in self._processes.values():
-            for process in processes:
-                for name in process.drivers:
-                    if name in rung:
+        service, rung = _service_of(changes[0][0]), dict.fromkeys(changed[0] for changed in changes)
+        for process in self._processes[service]:
+            for table in rung:
+                for name in _RINGS.get(table, ()):
+                    if name in process.drivers:
                         process.drivers[name].look_again()
 
     def _commit(self, store: Store) -> None:
@@ -361,16 +351,10 @@ class World:
     def _hits(self, probability: float) -> bool:
         return self._chaos and probability > 0 and self._random.random() < probability
 
-    def _after_event(self) -> None:
-        if self.seen.violations:
-            raise _Stop
-        if self._loop.events > _EVENTS_MAX:
-            self.seen.violations.append("I17: events without end")
-            raise _Stop
-
     def _wrong(self, what: str) -> None:
         self._note(f"WRONG {what}")
         self.seen.violations.append(what)
+        self._loop.reason = _Stop()
 
     def _bug(self, error: BaseException) -> None:
         """Take in an exception that nobody expected: refusals, weather and deaths are none."""
@@ -391,5 +375,5 @@ class World:
             self._trace(line)
 
 
-def _add(store: Store, table: Any, **values: Any) -> None:
-    store.add(table, store.new_row(table, values))
+def _service_of(table: Any) -> str:
+    return "reservation" if table.neighbours is reservation_tables.reservations.neighbours else "payment"

@@ -8,16 +8,17 @@ whoever has read one keeps what was read.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from tests.simulation.memory_sql import by_hand
 from tests.simulation.memory_sql.expressions import Env, Expr
 from tests.simulation.memory_sql.functions import Text
+from tests.simulation.memory_sql.planning import planned
 from tests.simulation.memory_sql.result import Result
-from tests.simulation.memory_sql.schema import Row, Table, UniqueConstraint, holds
+from tests.simulation.memory_sql.schema import Row, Table, UniqueConstraint
 
 UNIQUE, CHECK, REQUIRED, PARENT = "23505", "23514", "23502", "23503"
 
@@ -42,6 +43,9 @@ class _Cause(Exception):
     def __init__(self, state: str) -> None:
         super().__init__(state)
         self.sqlstate = state
+
+
+_AS_IT_IS = frozenset({int, bool, UUID, datetime, type(None), dict, list, bytes, float})
 
 
 class Store:
@@ -71,17 +75,21 @@ class Store:
 
     def new_row(self, table: Table, values: dict[str, Any]) -> Row:
         row = table.blank(self)
-        env = Env({}, self)
+        self._put(table, row, values, {})
+        return row
+
+    def _put(self, table: Table, row: Row, values: dict[str, Any], looked_at: dict[Any, Row]) -> None:
+        """Put values into a row: plain ones as they are, what is to be computed by looking at other rows."""
         for name, value in values.items():
             if name not in row:
                 raise NotImplementedError(f"{table.name}.{name}")
-            row[name] = _stored(table, name, value.of(env) if isinstance(value, Expr) else value)
-        return row
+            plain = value.of(Env(looked_at, self)) if isinstance(value, Expr) else value
+            row[name] = plain if type(plain) in _AS_IT_IS and name not in table.texts else _stored(table, name, plain)
 
     def add(self, table: Table, row: Row) -> Row:
         if self.conflict(table, row, None) is not None:
             raise IntegrityError(UNIQUE, table.name)
-        self._check(table, row)
+        self._check(table, row, row)
         for column, parent, key in table.parents:
             if row[column] is not None and not (key == "id" and row[column] in self._tables[table.neighbours[parent]]):
                 raise IntegrityError(PARENT, f"{table.name}.{column}")
@@ -91,17 +99,13 @@ class Store:
 
     def change(self, table: Table, row: Row, values: dict[str, Any]) -> Row:
         new = dict(row)
-        env = Env({table: row}, self)
-        for name, value in values.items():
-            if name not in new:
-                raise NotImplementedError(f"{table.name}.{name}")
-            new[name] = _stored(table, name, value.of(env) if isinstance(value, Expr) else value)
-        for unique in table.uniques:
-            if any(new[name] != row[name] for name in unique.columns) or unique.only is not None:
+        self._put(table, new, values, {table: row})
+        for unique, columns in table.touches.items():
+            if not columns.isdisjoint(values):
                 other = self._like(table, new, unique.columns, unique.only)
                 if other is not None and other is not row:
                     raise IntegrityError(UNIQUE, f"{table.name} {unique.name}")
-        self._check(table, new)
+        self._check(table, new, values)
         self._tables[table][table.key_of(row)] = new
         self._note(table, row, new)
         return new
@@ -124,7 +128,7 @@ class Store:
         return None
 
     def _like(self, table: Table, row: Row, columns: tuple[str, ...], only: Any) -> Row | None:
-        if any(row[name] is None for name in columns) or (only is not None and not holds(only, row)):
+        if any([row[name] is None for name in columns]) or (only is not None and not only.holds(row)):  # noqa: C419
             return None
         first, wanted = columns[0], row[columns[0]]
         for other in self._tables[table].values():
@@ -132,17 +136,18 @@ class Store:
                 other[first] == wanted
                 and other[table.primary_key[0]] != row[table.primary_key[0]]
                 and all(other[name] == row[name] for name in columns)
-                and (only is None or holds(only, other))
+                and (only is None or only.holds(other))
             ):
                 return other
         return None
 
-    def _check(self, table: Table, row: Row) -> None:
+    def _check(self, table: Table, row: Row, written: dict[str, Any]) -> None:
+        """Check what a row must be, as far as what was written into it has a say."""
         for name in table.required:
             if row[name] is None:
                 raise IntegrityError(REQUIRED, f"{table.name}.{name}")
         for name, condition in table.checks:
-            if not holds(condition, row):
+            if not condition.columns.isdisjoint(written) and not condition.holds(row):
                 raise IntegrityError(CHECK, name)
 
     # transactions
@@ -198,19 +203,49 @@ class Connection:
         self._engine.statements += 1
         if isinstance(statement, Text):
             return by_hand.run(self.store, statement.sql, parameters or {})
+        run, literals = planned(statement)
+        if run is not None:
+            return run(self.store, literals, parameters)
         self.store.parameters = parameters
         result: Result = statement.run(self.store, parameters)
         return result
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[None]:
-        self.store.begin()
-        try:
-            yield
-        except BaseException:
-            self.store.roll_back()
-            raise
-        self._engine.on_commit(self.store)
+    def begin(self) -> _Begun:
+        return _Begun(self._engine)
+
+
+class _Begun:
+    """A transaction: committed on leaving, unless an error leaves it."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __aenter__(self) -> None:
+        self._engine.store.begin()
+
+    async def __aexit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if error is not None:
+            self._engine.store.roll_back()
+        else:
+            self._engine.on_commit(self._engine.store)
+
+
+class _Connecting:
+    """The way to a connection."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __aenter__(self) -> Connection:
+        await self._engine.on_connect()
+        return Connection(self._engine)
+
+    async def __aexit__(self, *_error: object) -> None:
+        pass
 
 
 def _plainly(store: Store) -> None:
@@ -236,10 +271,8 @@ class Engine:
         self.on_connect = on_connect
         self.on_commit = on_commit
 
-    @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Connection]:
-        await self.on_connect()
-        yield Connection(self)
+    def connect(self) -> _Connecting:
+        return _Connecting(self)
 
 
 __all__ = ["Change", "Connection", "DBAPIError", "Engine", "IntegrityError", "Store", "UniqueConstraint"]

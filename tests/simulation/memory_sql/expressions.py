@@ -313,6 +313,10 @@ class Descending(Expr):
         return self.inner.of(env)
 
 
+def member(document: Any, key: Any) -> Any:
+    return document.get(key) if isinstance(document, dict) else None
+
+
 class Member(Expr):
     """A member of a JSON document."""
 
@@ -323,8 +327,7 @@ class Member(Expr):
         self.key = key
 
     def of(self, env: Env) -> Any:
-        document = self.inner.of(env)
-        return document.get(self.key) if isinstance(document, dict) else None
+        return member(self.inner.of(env), self.key)
 
 
 class AsText(Expr):

@@ -2,25 +2,58 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from tests.simulation.memory_sql.expressions import And, Env, Expr, lit
 
+# the same functions of plain values
+
+
+def instant(value: Any) -> Any:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def epoch(value: Any) -> Any:
+    """Return seconds: of an instant since 1970, of an interval as long as it is."""
+    if value is None:
+        return None
+    return value.total_seconds() if isinstance(value, timedelta) else value.timestamp()
+
+
+def interval(*parts: Any) -> timedelta:
+    years, months, weeks, days, hours, minutes, seconds = [*parts, *([0] * (7 - len(parts)))]
+    if years or months:
+        raise NotImplementedError("intervals of months")
+    return timedelta(days + 7 * weeks, seconds, 0, 0, minutes, hours)
+
+
+def greatest(*values: Any) -> Any:
+    return max((value for value in values if value is not None), default=None)
+
+
+def least(*values: Any) -> Any:
+    return min((value for value in values if value is not None), default=None)
+
+
+def date_trunc(unit: str, value: datetime) -> datetime:
+    if unit != "milliseconds":
+        raise NotImplementedError("date_trunc of other units")
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
 
 class Cast(Expr):
-    __slots__ = ("inner", "kind")
+    __slots__ = ("inner", "is_instant")
 
     def __init__(self, inner: Any, kind: Any) -> None:
         self.inner = lit(inner)
-        self.kind = kind
+        self.is_instant = type(kind).__name__ == "DateTime"
 
     def of(self, env: Env) -> Any:
         value = self.inner.of(env)
-        if isinstance(value, str) and type(self.kind).__name__ == "DateTime":
-            return datetime.fromisoformat(value)
-        return value
+        return instant(value) if self.is_instant else value
 
 
 class Extract(Expr):
@@ -32,10 +65,7 @@ class Extract(Expr):
         self.inner = lit(inner)
 
     def of(self, env: Env) -> Any:
-        value = self.inner.of(env)
-        if value is None:
-            return None
-        return value.total_seconds() if isinstance(value, timedelta) else value.timestamp()
+        return epoch(self.inner.of(env))
 
 
 class Case(Expr):
@@ -65,30 +95,32 @@ class Tuple(Expr):
 _ONE_OF = re.compile(r"(\w+) IN \((.*)\)", re.DOTALL)
 
 
+@cache
+def _meaning(sql: str) -> tuple[str | None, Any]:
+    """Return the column and the words that it may be, or the value that a literal has."""
+    if listed := _ONE_OF.fullmatch(sql):
+        return listed[1], frozenset(re.findall(r"'([^']*)'", listed[2]))
+    if sql.startswith("'") and sql.endswith("'"):
+        return None, sql[1:-1]
+    return None, {"true": True, "false": False}.get(sql)
+
+
 class Text(Expr):
     """Words of SQL: a literal, a list of a column's values, or a whole statement that is written out by hand."""
 
-    __slots__ = ("_column", "_values", "sql")
+    __slots__ = ("column", "constant", "sql")
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
-        self._column: str | None = None
-        self._values: Any = None
-        if listed := _ONE_OF.fullmatch(sql):
-            self._column = listed[1]
-            self._values = frozenset(re.findall(r"'([^']*)'", listed[2]))
-        elif sql.startswith("'") and sql.endswith("'"):
-            self._values = sql[1:-1]
-        elif sql in {"true", "false"}:
-            self._values = sql == "true"
+        self.column, self.constant = _meaning(sql)
 
     def of(self, env: Env) -> Any:
-        if self._column is not None:
+        if self.column is not None:
             (row,) = env.rows.values()
-            return row[self._column] in self._values
-        if self._values is None:
+            return row[self.column] in self.constant
+        if self.constant is None:
             raise NotImplementedError(self.sql)
-        return self._values
+        return self.constant
 
     def bindparams(self, **_values: Any) -> "Text":
         return self
@@ -101,24 +133,6 @@ def _coalesce(env: Env, *parts: Expr) -> Any:
     return next((value for part in parts if (value := part.of(env)) is not None), None)
 
 
-def _known(env: Env, parts: Iterable[Expr]) -> list[Any]:
-    return [value for part in parts if (value := part.of(env)) is not None]
-
-
-def _make_interval(env: Env, *parts: Expr) -> Any:
-    years, months, weeks, days, hours, minutes, seconds = [*(part.of(env) for part in parts), *([0] * (7 - len(parts)))]
-    if years or months:
-        raise NotImplementedError("intervals of months")
-    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-
-
-def _date_trunc(env: Env, unit: Expr, inner: Expr) -> Any:
-    value: datetime = inner.of(env)
-    if unit.of(env) != "milliseconds":
-        raise NotImplementedError("date_trunc of other units")
-    return value.replace(microsecond=value.microsecond // 1000 * 1000)
-
-
 def _now(env: Env) -> datetime:
     now: datetime = env.store.now()
     return now
@@ -128,10 +142,10 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "clock_timestamp": _now,
     "now": _now,
     "coalesce": _coalesce,
-    "greatest": lambda env, *parts: max(_known(env, parts), default=None),
-    "least": lambda env, *parts: min(_known(env, parts), default=None),
-    "make_interval": _make_interval,
-    "date_trunc": _date_trunc,
+    "greatest": lambda env, *parts: greatest(*(part.of(env) for part in parts)),
+    "least": lambda env, *parts: least(*(part.of(env) for part in parts)),
+    "make_interval": lambda env, *parts: interval(*(part.of(env) for part in parts)),
+    "date_trunc": lambda env, *parts: date_trunc(*(part.of(env) for part in parts)),
     "extract": lambda env, _field, inner: Extract("epoch", inner).of(env),
     "lower": lambda env, inner: inner.of(env).lower(),
     "upper": lambda env, inner: inner.of(env).upper(),

@@ -81,12 +81,12 @@ class Result(_Rows):
 
     @classmethod
     def of_dicts(cls, rows: list[dict[str, Any]]) -> Result:
-        return _Dicts(rows)
+        return Dicts(rows)
 
     def mappings(self) -> _Rows:
         return _Mappings(self.names, self.rows)
 
-    def scalars(self) -> _Scalars:
+    def scalars(self) -> _Rows:
         return _Scalars(self.names, self.rows)
 
     def dicts(self) -> list[dict[str, Any]]:
@@ -101,17 +101,22 @@ class Result(_Rows):
     scalar = scalar_one_or_none
 
 
-class _Dicts(Result):
+class Dicts(Result):
     """Whole rows, mostly read by name."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
-        super().__init__(list(rows[0]) if rows else [], rows)  # type: ignore[arg-type]
+        self.rows = rows  # type: ignore[assignment]
+        self.rowcount = len(rows)
+
+    @property
+    def names(self) -> list[str]:  # type: ignore[override]
+        return list(self.rows[0]) if self.rows else []
 
     def _one(self, row: Any) -> Any:
         return AnswerRow(self.names, list(row.values()))
 
     def mappings(self) -> _Rows:
-        return _AsTheyAre(self.names, self.rows)
+        return _AsTheyAre([], self.rows)
 
-    def scalars(self) -> _Scalars:
-        return _Scalars(self.names, [list(row.values()) for row in self.rows])  # type: ignore[attr-defined]
+    def scalars(self) -> _Rows:
+        return _AsTheyAre([], [next(iter(row.values())) for row in self.rows])  # type: ignore[attr-defined]

@@ -5,7 +5,6 @@ A CHECK is translated word by word from the SQL that PostgreSQL gets; NULL makes
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType
 from typing import Any
 
 import orjson
@@ -36,20 +35,24 @@ def _one_of(value: Any, words: tuple[Any, ...]) -> bool | None:
 _GLOBALS: dict[str, Any] = {"__builtins__": {"upper": str.upper, "one_of": _one_of}}
 
 
-def translated(sql: str) -> CodeType:
-    """Turn a condition of SQL on one row into Python. Raises SyntaxError for what has no such form."""
-    python = " ".join(sql.split())
-    for pattern, replacement in _WORDS:
-        python = re.sub(pattern, replacement, python)
-    return compile(python, f"<{sql}>", "eval")
+class Condition:
+    """A condition on one row; `columns` are those that it looks at."""
 
+    def __init__(self, sql: str) -> None:
+        """Turn SQL into Python. Raises SyntaxError for what has no such form."""
+        python = " ".join(sql.split())
+        for pattern, replacement in _WORDS:
+            python = re.sub(pattern, replacement, python)
+        self.columns = frozenset(compile(python, f"<{sql}>", "eval").co_names) - {"upper", "one_of"}
+        self._tells = eval(f"lambda {', '.join(sorted(self.columns))}: {python}", _GLOBALS)  # noqa: S307
+        self._names = sorted(self.columns)
 
-def holds(condition: CodeType, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row satisfies a condition; NULL in an arithmetic comparison satisfies it."""
-    try:
-        return eval(condition, _GLOBALS, row) is not False  # noqa: S307
-    except TypeError:
-        return True
+    def holds(self, row: Mapping[str, Any]) -> bool:
+        """Tell whether a row satisfies it; NULL in an arithmetic comparison satisfies it."""
+        try:
+            return self._tells(*[row[name] for name in self._names]) is not False
+        except TypeError:
+            return True
 
 
 class Columns:
@@ -79,7 +82,7 @@ class UniqueConstraint:
     def __init__(self, *columns: str, name: str = "") -> None:
         self.columns = columns
         self.name = name
-        self.only: CodeType | None = None
+        self.only: Condition | None = None
 
 
 class Index:
@@ -90,7 +93,7 @@ class Index:
         self.columns = tuple(column for column in columns if isinstance(column, str))
         self.unique = unique and len(self.columns) == len(columns)
         where = options.get("postgresql_where")
-        self.only = translated(where.sql) if unique and isinstance(where, Text) else None
+        self.only = Condition(where.sql) if unique and isinstance(where, Text) else None
 
 
 class Named:
@@ -112,10 +115,10 @@ class Sequence(Expr):
         self.name = name
 
     def next_value(self) -> Expr:
-        return _Next(self.name)
+        return Next(self.name)
 
 
-class _Next(Expr):
+class Next(Expr):
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
@@ -142,7 +145,7 @@ class Table:
                 self.columns[item.name] = item
         self.c = Columns(self.columns)
         self.primary_key = tuple(column.name for column in self.columns.values() if column.primary_key)
-        self.checks = [(item.name, translated(item.sql)) for item in items if isinstance(item, CheckConstraint)]
+        self.checks = [(item.name, Condition(item.sql)) for item in items if isinstance(item, CheckConstraint)]
         self.uniques = [
             item for item in items if isinstance(item, UniqueConstraint) or (isinstance(item, Index) and item.unique)
         ]
@@ -159,17 +162,21 @@ class Table:
         )
         self.booleans = frozenset(name for name, column in self.columns.items() if _type(column) == "Boolean")
         self.neighbours = metadata.tables
-        self._defaults = {name: _default(column) for name, column in self.columns.items()}
+        self.touches = {unique: frozenset(unique.columns) | _columns_of(unique.only) for unique in self.uniques}
+        self._blank = {name: _constant(column) for name, column in self.columns.items()}
+        self._made = [(name, made) for name, column in self.columns.items() if (made := _made(column))]
         metadata.tables[name] = self
 
     def blank(self, store: Any) -> Row:
         """Return a row of defaults."""
-        return {name: default(store) if default else None for name, default in self._defaults.items()}
+        row = dict(self._blank)
+        for name, made in self._made:
+            row[name] = made(store)
+        return row
 
     def key_of(self, row: Row) -> Any:
-        if len(self.primary_key) == 1:
-            return row[self.primary_key[0]]
-        return tuple(row[name] for name in self.primary_key)
+        key = self.primary_key
+        return row[key[0]] if len(key) == 1 else tuple([row[name] for name in key])
 
 
 def light_table(name: str, *columns: Column) -> Table:
@@ -184,20 +191,28 @@ def _type(column: Column) -> str:
     return kind.__name__ if isinstance(kind, type) else type(kind).__name__
 
 
-def _default(column: Column) -> Callable[[Any], Any] | None:
-    default, kind = column.server_default, _type(column)
+def _columns_of(condition: Condition | None) -> frozenset[str]:
+    return frozenset() if condition is None else condition.columns
+
+
+def _made(column: Column) -> Callable[[Any], Any] | None:
+    """Return what makes a column's default anew for each row, if it is no constant."""
+    default = column.server_default
     if column.identity:
         return lambda store: store.next_number(f"{column.table.name}.{column.name}")
-    if default is None:
-        return None
     if isinstance(default, Expr) and not isinstance(default, Literal | Text):
         return lambda store: store.now()
+    return None
+
+
+def _constant(column: Column) -> Any:
+    """Return the value that a column has when nobody gives it one."""
+    default, kind = column.server_default, _type(column)
+    if default is None or (isinstance(default, Expr) and not isinstance(default, Literal | Text)):
+        return None
     text = str(default.sql if isinstance(default, Text) else default)
-    value: Any = text
     if kind in {"Integer", "BigInteger", "SmallInteger"}:
-        value = int(text)
-    elif kind == "Boolean":
-        value = text == "true"
-    elif kind == "JSONB":
-        value = orjson.loads(text.strip("'"))
-    return lambda _store: value
+        return int(text)
+    if kind == "Boolean":
+        return text == "true"
+    return orjson.loads(text.strip("'")) if kind == "JSONB" else text

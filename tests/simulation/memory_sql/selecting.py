@@ -87,6 +87,7 @@ class Select:
         self._limit: Expr | None = None
         self._correlated: tuple[Any, ...] = ()
         self._distinct = False
+        self.plan: Any = None
 
     def __class_getitem__(cls, _item: Any) -> type:
         return cls
@@ -95,7 +96,7 @@ class Select:
 
     def _with(self, **changed: Any) -> Select:
         other = Select.__new__(Select)
-        other.__dict__.update(self.__dict__, **changed)
+        other.__dict__.update(self.__dict__, plan=None, **changed)
         return other
 
     def where(self, *conditions: Any) -> Select:

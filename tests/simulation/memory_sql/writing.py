@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from tests.simulation.memory_sql.expressions import Column, Env, Expr
@@ -16,28 +17,31 @@ class _Writing:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self._where: list[Any] = []
-        self._returning: list[Any] = []
+        self.conditions: list[Any] = []
+        self.outputs: list[Any] = []
+        self.plan: Any = None
 
     def where(self, *conditions: Any) -> Any:
-        self._where.extend(conditions)
+        self.plan = None
+        self.conditions.extend(conditions)
         return self
 
     def returning(self, *outputs: Any) -> Any:
-        self._returning.extend(outputs)
+        self.plan = None
+        self.outputs.extend(outputs)
         return self
 
     def _answer(self, store: Any, rows: list[Row]) -> Result:
-        if not self._returning:
+        if not self.outputs:
             return Result([], [], rowcount=len(rows))
         envs = [Env({self.table: row}, store) for row in rows]
-        if self.table in self._returning:
-            return Result.of_dicts([shown(self._returning, env) for env in envs])
-        told = [[output.of(env) for output in self._returning] for env in envs]
-        return Result([output.name for output in self._returning], told, rowcount=len(rows))
+        if self.table in self.outputs:
+            return Result.of_dicts([shown(self.outputs, env) for env in envs])
+        told = [[output.of(env) for output in self.outputs] for env in envs]
+        return Result([output.name for output in self.outputs], told, rowcount=len(rows))
 
     def _fitting(self, store: Any) -> list[Row]:
-        rows, conditions = narrowed(self.table, conjuncts(self._where), Env({}, store))
+        rows, conditions = narrowed(self.table, conjuncts(self.conditions), Env({}, store))
         conditions = [_once(condition, store) for condition in conditions]
         fitting = []
         for row in rows:
@@ -63,14 +67,15 @@ def _values(given: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
 class Update(_Writing):
     def __init__(self, table: Table) -> None:
         super().__init__(table)
-        self._values: dict[str, Any] = {}
+        self.assigned: dict[str, Any] = {}
 
     def values(self, *given: Any, **named: Any) -> Update:
-        self._values |= _values(given, named)
+        self.plan = None
+        self.assigned |= _values(given, named)
         return self
 
     def run(self, store: Any, _outer: Env | None = None) -> Result:
-        return self._answer(store, [store.change(self.table, row, self._values) for row in self._fitting(store)])
+        return self._answer(store, [store.change(self.table, row, self.assigned) for row in self._fitting(store)])
 
 
 class Delete(_Writing):
@@ -91,13 +96,18 @@ class _Excluded:
             setattr(self, name, column)
 
 
+@cache
+def _excluded(table: Table) -> _Excluded:
+    return _Excluded(table)
+
+
 class Insert(_Writing):
     def __init__(self, table: Table) -> None:
         super().__init__(table)
         self._rows: list[dict[str, Any]] = []
         self._conflict: Callable[[Any, Row, Row], Row | None] | None = None
         self._conflict_on: tuple[str, ...] | None = None
-        self.excluded = _Excluded(table)
+        self.excluded = _excluded(table)
 
     def values(self, *given: Any, **named: Any) -> Insert:
         if given and isinstance(given[0], list):
