@@ -10,6 +10,7 @@ from payment_service.store import dead_letters, idempotency, outbox, reconciliat
 from shared.ticker import Job
 
 _FORGET_BATCH = 500
+_FORGET_INTERVAL_S = 3600.0
 _WATCH_S = 15.0
 _NAP_INTERVAL_S = 0.25
 _POST_INTERVAL_S = 30.0
@@ -40,6 +41,12 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
     async def forget_old_answers() -> int:
         async with database.transaction("forget_answers") as tx:
             return await idempotency.forget(tx, older_than_days=settings.idempotency_keep_days, limit=_FORGET_BATCH)
+
+    async def forget_old_events() -> int:
+        async with database.transaction("forget_events") as tx:
+            gone = await webhook_events.forget(tx, older_than_days=settings.webhook_keep_days, limit=_FORGET_BATCH)
+        metrics.webhooks_forgotten.inc(gone)
+        return gone
 
     return (
         Job(
@@ -73,5 +80,6 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
-        Job("forget_old_answers", 3600.0, _FORGET_BATCH, forget_old_answers),
+        Job("forget_old_answers", _FORGET_INTERVAL_S, _FORGET_BATCH, forget_old_answers),
+        Job("forget_old_events", _FORGET_INTERVAL_S, _FORGET_BATCH, forget_old_events),
     )

@@ -65,6 +65,11 @@ class Metrics(ProcessMetrics):
         self.webhooks_waiting = Gauge(
             "payment_webhooks_waiting", "How many stored events still wait for their effect?", registry=registry
         )
+        self.webhooks_forgotten = Counter(
+            "payment_webhooks_forgotten",
+            "How many handled events were deleted because of their age?",
+            registry=registry,
+        )
         self.dead_letters = Gauge(
             "payment_webhooks_dead", "How many events wait for an operator? Alert above 0.", registry=registry
         )

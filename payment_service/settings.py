@@ -57,6 +57,9 @@ class PaymentSettings(SharedSettings):
     idempotency_lease_s: float = Field(15.0, gt=0, description="longer than the internal caller waits (10 s)")
     idempotency_keep_days: int = Field(30, ge=1, description="at least a day is promised; a month costs little")
 
+    webhook_keep_days: int = Field(
+        90, ge=31, description="a handled event is forgotten after so long; Stripe itself lists events for 30 days"
+    )
     webhook_tolerance_s: int = Field(300, ge=1, le=3600, description="how far a signature's time may be off, both ways")
     webhook_max_attempts: int = Field(12, ge=1, description="then the event is dead, with a reason, for an operator")
     webhook_weather_max_age_h: float = Field(

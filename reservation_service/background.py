@@ -5,6 +5,7 @@ from functools import partial
 from reservation_service.behaviours import Behaviours
 from reservation_service.booking.expiry import release_expired
 from reservation_service.booking.slot_cancellation import SLOTS_AT_ONCE
+from reservation_service.booking.tidying import KEYS_AT_ONCE
 from reservation_service.flags import HOLD_CLEANUP
 from shared.ticker import Job
 
@@ -41,5 +42,6 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("check_invariants", settings.invariants_check_seconds, 1, work.invariant_watch.check),
         Job("refresh_flags", settings.flags_refresh_seconds, 1, partial(flags.refresh, database)),
         Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
+        Job("forget_old_keys", settings.forget_keys_poll_seconds, KEYS_AT_ONCE, work.key_broom.sweep),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
     )

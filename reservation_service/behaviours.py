@@ -9,6 +9,7 @@ from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.group_admission import GroupAdmission, Patience
 from reservation_service.booking.holds import Holds
 from reservation_service.booking.slot_cancellation import SlotCancellations
+from reservation_service.booking.tidying import KeyBroom
 from reservation_service.booking.timeline import Timelines
 from reservation_service.clients.fast_redis import FastRedis
 from reservation_service.clients.payments import PaymentsClient
@@ -81,6 +82,11 @@ class Behaviours:
     @cached_property
     def slot_cancellations(self) -> SlotCancellations:
         return SlotCancellations(self.ground.database, self.ground.settings, self.ground.metrics)
+
+    @cached_property
+    def key_broom(self) -> KeyBroom:
+        ground = self.ground
+        return KeyBroom(ground.database, ground.metrics, keep_days=ground.settings.idempotency_keep_days)
 
     # callers
 

@@ -115,6 +115,9 @@ class Metrics(ProcessMetrics):
             "How many lapsed holds gave way to somebody who wanted their seats before the sweeper came?",
             registry=registry,
         )
+        self.keys_forgotten = Counter(
+            "reservation_keys_forgotten", "How many old idempotency keys were deleted?", registry=registry
+        )
         self.admission_waiting = Gauge(
             "reservation_admission_waiting",
             "How many callers wait to be admitted right now, in line, in a group or for a lock?",

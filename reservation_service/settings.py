@@ -124,6 +124,12 @@ class ReservationSettings(SharedSettings):
         1.0, gt=0, description="how often the bookings of cancelled slots are looked after"
     )
     slot_cancellation_batch_size: int = Field(100, ge=1, description="bookings of a cancelled slot per transaction")
+    idempotency_keep_days: int = Field(
+        30, ge=1, description="a key of a booking that is over, or long confirmed, is forgotten after so long"
+    )
+    forget_keys_poll_seconds: float = Field(
+        10.0, gt=0, description="how often the next thousand keys are looked at; ten million take a day"
+    )
     stream_poll_seconds: float = Field(
         0.5, gt=0, description="how often changed slots are looked for while somebody listens to the stream"
     )

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, false, func, select, update
+from sqlalchemy import and_, case, false, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 
 from payment_service.states import EventStatus
 from payment_service.store.tables import webhook_events as events
 from shared import due_rows
+from shared.columns import is_one_of
 from shared.database import Connection, Row
 from shared.identifiers import new_id
 
@@ -230,3 +231,23 @@ async def waiting(connection: Connection) -> int:
     found = await connection.execute(select(func.count()).where(events.c.due_at.is_not(None)))
     count: int = found.scalar_one()
     return count
+
+
+# Ids begin with the milliseconds of their birth, so the oldest events are at one end of the primary key, and the end of
+# what is old is known without an index by age.
+_BORN_BEFORE = """CAST(lpad(to_hex(CAST(extract(epoch FROM clock_timestamp() - make_interval(days => :days)) * 1000 AS bigint)),
+                          12, '0') || '00000000000000000000' AS uuid)"""
+_FORGET = text(
+    f"""
+DELETE FROM webhook_events WHERE id IN (
+    SELECT id FROM webhook_events
+    WHERE id < (SELECT {_BORN_BEFORE}) AND received_at < (SELECT clock_timestamp() - make_interval(days => :days))
+      AND {is_one_of("status", (EventStatus.PROCESSED, EventStatus.IGNORED))}
+    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+)"""  # noqa: S608  our own words
+)
+
+
+async def forget(tx: Connection, *, older_than_days: int, limit: int) -> int:
+    """Delete old events that have had their effect; the dead wait for an operator. Returns how many."""
+    return (await tx.execute(_FORGET, {"days": older_than_days, "limit": limit})).rowcount

@@ -50,6 +50,8 @@ _BY_THE_CLOCK = (
     "claim_events",
     "claim_news",
     "forget_answers",
+    "forget_events",
+    "forget_keys",
     "list_webhook_endpoints",
     "step_replay",
 )
