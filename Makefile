@@ -1,7 +1,7 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
 .PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather clean \
-	bench-failures bench-convert bench-confirm
+	bench bench-quick growth bench-failures bench-convert bench-confirm
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -57,6 +57,18 @@ security-audit: ## locks, committed secrets, image files; known weaknesses where
 redis-weather: ## the suites that touch Redis while it is absent, killed, flushed, silent, paused (MODE=, SEED=, BUDGET=)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.redis_weather $(if $(MODE),--mode $(MODE)) $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET))
+
+bench: ## how fast a hold and a booking are, beside pgbench and a constant route, 10 to 20 minutes (SEED=, BUDGET=, ANYWAY=1)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.bench --size full $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(ANYWAY),--anyway)
+
+bench-quick: ## the same in two minutes, without full tables and slow Stripe (SEED=, BUDGET=, ANYWAY=1)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.bench --size quick --budget $(or $(BUDGET),120) $(if $(SEED),--seed $(SEED)) $(if $(ANYWAY),--anyway)
+
+growth: ## what everything costs among 10^3 .. 10^7 holds (ROWS=, BUDGET=); an hour and 20 GB of disk
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.bench.growing $(if $(ROWS),--rows $(ROWS)) $(if $(BUDGET),--budget $(BUDGET))
 
 bench-failures: ## payment failures on a bad day at Stripe, helpers off and on (SEED=, BUDGET=, GUESTS=, ARM="all on")
 	@$(BOOTSTRAP) --dev

@@ -117,12 +117,13 @@ class Engine:
         async with self._database.transaction("payment_signal") as tx:
             row = await saga_log.lock_newest_of(tx, event.reservation_id)  # its row first: locks go saga, booking, slot
             is_live = row is not None and row["status"] in LIVE_SAGA
-            if row is not None and is_live:
-                await saga_log.wake(tx, row["id"])
             booking = await reservations.lock_booking(tx, event.reservation_id)
             if booking is None:
                 return False
             applied, late = await self._take_in(tx, booking, event)
+            # Only then: whoever is told what they were answered before would ask Stripe about it once more.
+            if row is not None and is_live and applied:
+                await saga_log.wake(tx, row["id"])
             if row is not None and applied and not is_live and late is None:
                 is_live = await take_up_again(tx, self._saga, row)
         for saga_id in [row["id"]] if row and applied and is_live else [late.saga_id] if late else []:

@@ -19,6 +19,24 @@ def spent_ms(system: System) -> dict[str, float]:
     return spent | {"guests": (mine.user + mine.system) * 1000}
 
 
+def children_of(pid: int) -> list[int]:
+    """Return a process and all that it has started, directly or not, and that still live."""
+    parents = {one: _stat(one)[0] for one in _processes()}
+    family = [pid]
+    for member in family:
+        family += [child for child, parent in parents.items() if parent == member]
+    return family
+
+
+def spent_by(pid: int) -> float:
+    """Return the processor time that one process has used, and those of its children that have ended, in ms."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) * 1000 / _TICKS_PER_S
+
+
 def per_booking(before: Mapping[str, float], after: Mapping[str, float], bookings: int) -> str:
     """Return the cost of a booking in one line, and how many of them two cores can do in a second."""
     each = {name: (after[name] - before[name]) / bookings for name in before}

@@ -20,14 +20,20 @@ from tests.system import System
 
 
 @contextmanager
-def running_system(*, stripe_ms: int, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[System]:
+def running_system(
+    *,
+    stripe_ms: int,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    prepare: Callable[[Stack], object] = lambda _stack: None,
+) -> Iterator[System]:
     """Start everything, durable as in production, on free ports and fresh databases; each call to Stripe takes so long.
 
-    `settings` are for both services.
+    `settings` are for both services; `prepare` sees the stack before it starts.
     """
     extra = {"reservation": ROOM_FOR_CROWDS, "all": settings}
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder) / "state", environ=clean_environment(), extra_env=extra)
+        prepare(stack)
         with stack, httpx.Client(timeout=30.0, trust_env=False) as http:
             system = System(stack, http)
             if stripe_ms:

@@ -1,0 +1,216 @@
+"""`make bench` and `make bench-quick`: how fast a hold and a booking are, as ratios to what this machine can do at all.
+
+Everything is as in production (durable, signed, limited, traced, logged); only the limits' numbers are out of the way.
+Exits 0 when every must is reached, 1 when one is not, 2 when the books or an answer were wrong, and 3, without a table, when the
+machine was too noisy to believe any figure.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.bench import booking, fairness, growth, holding
+from tests.bench.figures import YARDSTICKS, Measured, missed, table
+from tests.bench.ground import Ground, WrongBooks, open_ground
+from tests.bench.machine import Calm, described, noise, usage
+from tests.bench.pgbench import Pgbench
+from tests.bench.plots import drawing
+from tests.bench.repetition import FULL, QUICK, TINY, Bench, One, Size, together
+from tests.doubles.stripe_sandbox import Stripe
+from tests.load import confirm_bench
+from tests.load.running import commit
+
+_SIZES = {"quick": QUICK, "full": FULL, "tiny": TINY}
+_REACHED, _MISSED, _WRONG, _NOISY = 0, 1, 2, 3
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class Run:
+    """One run of the bench; what does not fit into the budget is left out, and then it was not reached."""
+
+    def __init__(self, ground: Ground, folder: Path, options: argparse.Namespace) -> None:
+        self._ground = ground
+        self._size: Size = _SIZES[options.size]
+        self._pgbench = Pgbench(ground, folder)
+        self._seed: int = options.seed
+        self._ends_at = time.monotonic() + options.budget
+        self._growth_rows: int = options.growth_rows
+        self.flags: Sequence[fairness.FlagCost] = ()
+
+    def _left_s(self) -> float:
+        return self._ends_at - time.monotonic()
+
+    async def measure(self) -> Measured:
+        """Warm up, find the knee, repeat, and then measure once what takes long."""
+        await holding.spread(self._ground, count=min(1000, self._size.holds))
+        closed = await holding.spread(self._ground, count=self._size.holds)
+        knee_per_s = await holding.knee(
+            self._ground,
+            closed_per_s=closed.answers.per_s,
+            seconds=self._size.knee_s,
+            seed=self._seed,
+            say=say,
+        )
+        bench = Bench(self._ground, self._pgbench, self._size, self._seed, knee_per_s)
+        done: list[One] = []
+        for number in range(self._size.repetitions):
+            began = time.monotonic()
+            done.append(await bench.repetition(number) | {"knee_per_s": knee_per_s})
+            say(f"  repetition {number + 1}: {_short(done[-1])}")
+            if self._left_s() < time.monotonic() - began:
+                break
+        once = One()
+        for part in (self._slow_stripe, self._webhook):
+            once |= await self._if_it_fits(part)
+        found = {**together(done), **{name: [value] for name, value in once.items()}}
+        return found | await self._with_and_without(knee_per_s)
+
+    async def _with_and_without(self, knee_per_s: float) -> Measured:
+        """Measure what is compared in turns: a crowd beside others, flags, and full tables last."""
+        if self._size is QUICK:
+            return {}
+        rate_per_s, seconds, turns = knee_per_s / 2, self._size.open_s, self._size.repetitions
+        ratios = await fairness.beside_a_crowd(
+            self._ground, rate_per_s=rate_per_s, seconds=seconds, seed=self._seed, turns=turns
+        )
+        self.flags = await fairness.flag_costs(
+            self._ground,
+            holds=self._size.holds // 5,
+            singles=self._size.singles // 5,
+            turns=2,
+            goes_on=lambda: self._left_s() > 0,
+        )
+        grown = await self._if_it_fits(self._growth)
+        return {"fairness": ratios, **{name: [value] for name, value in grown.items()}}
+
+    async def _if_it_fits(self, part: Callable[[], Awaitable[One]]) -> One:
+        if self._size is not FULL or self._left_s() <= 0:
+            return {}
+        return await part()
+
+    async def _slow_stripe(self) -> One:
+        with Stripe(self._ground.system).fault("delay_before", operation="*", delay_ms=200):
+            found = await booking.bookings(self._ground, count=self._size.bookings)
+        return {
+            "bookings_200_per_s": found.per_s,
+            "booking_200_p50": found.quantile_ms(0.5),
+            "booking_200_p99": found.quantile_ms(0.99),
+        }
+
+    async def _webhook(self) -> One:
+        """Measure how soon paid bookings are confirmed, 50 of them a second."""
+        options = argparse.Namespace(rate=50.0, seconds=10.0, seed=self._seed)
+        waits_ms, _paid_per_s, _cost = await confirm_bench.measure(self._ground.system, options)
+        return {"webhook": sorted(waits_ms)[int(0.99 * len(waits_ms))]}
+
+    async def _growth(self) -> One:
+        ratio = await growth.hold_ratio(self._ground, rows=self._growth_rows, left_s=self._left_s(), say=say)
+        return {} if ratio is None else {"growth": ratio}
+
+
+def _short(one: One) -> str:
+    names = ("spread", "hot", "winners", "burst", "open_80", "single", "cpu", "bookings")
+    return ", ".join(f"{name} {one[name]:.3g}" for name in names)
+
+
+def main() -> int:
+    options = _options()
+    load_before, before = os.getloadavg()[0], usage()
+    say(f"bench ({options.size}), seed {options.seed}, commit {commit()}, load {load_before:.1f} before")
+    if not options.anyway and (reasons := noise({}, Calm(0, 0), load_before)):
+        return _refuse(reasons)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        try:
+            with open_ground(folder) as ground:
+                run = Run(ground, folder, options)
+                measured = asyncio.run(run.measure())
+                calm = Calm.between(before, usage())
+        except (WrongBooks, holding.Refused) as error:
+            say(f"WRONG: {error}")
+            return _WRONG
+    reasons = noise({name: measured[name] for name in YARDSTICKS}, calm, load_before)
+    if reasons and not options.anyway:
+        return _refuse(reasons)
+    if reasons:
+        say("NOT A MEASUREMENT, the machine was too noisy:\n" + "\n".join(f"- {reason}" for reason in reasons))
+    lines = [*table(measured), *(["", *fairness.FLAGS_HEAD, *(cost.row for cost in run.flags)] if run.flags else [])]
+    say("\n".join(lines))
+    unmet = missed(measured)
+    if not reasons:
+        _keep(measured, lines, calm, options)
+    say("every must is reached" if not unmet else "not reached: " + "; ".join(unmet))
+    return _NOISY if reasons else _MISSED if unmet else _REACHED
+
+
+def _refuse(reasons: list[str]) -> int:
+    say("The machine is too noisy to measure on, so no figure is printed, and nothing counts as reached:")
+    say("\n".join(f"- {reason}" for reason in reasons))
+    return _NOISY
+
+
+def _keep(measured: Measured, lines: Sequence[str], calm: Calm, options: argparse.Namespace) -> None:
+    """Write the figures and their picture, with all that is needed to judge or repeat them."""
+    at = datetime.now(UTC).replace(microsecond=0)
+    about: dict[str, Any] = {
+        "command": f"make bench{'' if options.size == 'full' else '-quick'} SEED={options.seed}",
+        "seed": options.seed,
+        "commit": commit(),
+        "at": at.isoformat(),
+        "machine": described(),
+        "disturbed_by": asdict(calm),
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / f"bench-{options.size}.json"
+    path.write_text(json.dumps({**about, "figures": measured}, indent=1) + "\n")
+    title = f"{about['command']}, commit {about['commit']}, {at.date()}"
+    path.with_suffix(".svg").write_text(drawing(measured, title))
+    shown_on(options.page, [*_links(path, options.page), "", *lines], title)
+    say(f"kept in {path}, as a drawing beside it, and in {options.page}")
+
+
+def _links(path: Path, page: Path) -> list[str]:
+    """Return where the page finds the figures and the drawing."""
+    at = os.path.relpath(path, page.parent)
+    return [f"[All repetitions]({at}), with the machine and what disturbed it.", "", f"![{path.stem}]({at[:-5]}.svg)"]
+
+
+def shown_on(page: Path, lines: Sequence[str], title: str) -> None:
+    """Put the figures where the page keeps a place for them."""
+    before, mark, rest = page.read_text().partition("<!-- bench -->\n")
+    _old, end, after = rest.partition("<!-- end of bench -->\n")
+    if not (mark and end):
+        raise ValueError(f"{page} keeps no place for figures")
+    page.write_text("\n".join([before + mark + f"`{title}`", "", *lines, end + after]))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument(
+        "--size", choices=sorted(_SIZES), default="full", help="tiny is for trying out the bench itself"
+    )
+    parser.add_argument("--budget", type=float, default=1200.0, help="seconds; what does not fit was not reached")
+    parser.add_argument("--seed", type=int, default=1, help="of arrivals and of the order of measurements")
+    parser.add_argument("--growth-rows", type=int, default=10_000_000, help="how many holds there are at the end")
+    parser.add_argument("--results", type=Path, default=Path("docs/benchmarks"))
+    parser.add_argument("--page", type=Path, default=Path("docs/explanation/performance.md"), help="shows the figures")
+    parser.add_argument("--anyway", action="store_true", help="print what a noisy machine gives; it never counts")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

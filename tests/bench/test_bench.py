@@ -1,0 +1,160 @@
+"""The bench judges as it promises, refuses a noisy machine, counts waits from the planned moment, and asks PostgreSQL the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from reservation_service.store.slots import HOLD_SQL
+from tests.bench.__main__ import shown_on
+from tests.bench.figures import BY_NAME, FIGURES, missed, table
+from tests.bench.machine import Calm, noise
+from tests.bench.pgbench import script
+from tests.bench.plots import drawing
+from tests.bench.watched_reservation import seen
+from tests.bench.wire_client import Wire, burst, closed_loop, open_loop, wire_to
+
+_GOOD = {figure.name: [figure.goal] * 5 for figure in FIGURES if figure.goal is not None}
+_ANSWER = b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reached"),
+    [
+        ("spread", [0.6, 0.7, 0.8], "must"),
+        ("spread", [1.0, 1.0, 0.2], "goal"),
+        ("spread", [0.64, 0.9, 0.1], "NO"),
+        ("single", [9.0, 4.1, 5.0], "must"),
+        ("single", [11.0], "NO"),
+        ("growth", [], "not measured"),
+        ("winners", [0, 0, 0], "goal"),
+        ("winners", [1, 1, 0], "NO"),
+    ],
+)
+def test_the_median_is_judged(name: str, values: list[float], reached: str) -> None:
+    """A figure reaches its goal, its must or nothing by its median; what was not measured reaches nothing."""
+    assert BY_NAME[name].reached(values) == reached
+    measured = _GOOD | {name: values}
+    assert (BY_NAME[name].title in missed(measured)) is (reached in {"NO", "not measured"})
+    assert any(line.endswith(f"| {reached} |") and BY_NAME[name].title in line for line in table(measured))
+
+
+def test_a_run_without_a_flaw_misses_nothing() -> None:
+    """All goals reached: nothing is missed, and the picture is an SVG with a bar for each judged figure."""
+    assert missed(_GOOD) == []
+    picture = ET.fromstring(drawing(_GOOD, "a run & more"))  # noqa: S314  our own
+    bars = [one for one in picture.iter("{http://www.w3.org/2000/svg}rect") if one.get("class")]
+    assert [bar.get("class") for bar in bars] == ["bar"] * sum(bool(figure.must) for figure in FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("yardstick", "calm", "load", "reasons"),
+    [
+        ([100, 110, 120], Calm(0.01, 0.02), 0.3, 0),
+        ([100, 110, 130], Calm(0.01, 0.02), 0.3, 1),
+        ([100, 100, 100], Calm(0.06, 0.02), 0.3, 1),
+        ([100, 100, 100], Calm(0.0, 0.2), 0.3, 1),
+        ([100, 100, 200], Calm(0.0, 0.2), 3.0, 3),
+    ],
+)
+def test_a_noisy_machine_is_refused(yardstick: list[float], calm: Calm, load: float, reasons: int) -> None:
+    """A yardstick that varies, stolen time, other people's work: each is a reason not to believe the run."""
+    assert len(noise({"echo": yardstick}, calm, load)) == reasons
+
+
+def test_postgresql_is_asked_the_same() -> None:
+    """The script is the statement of a hold, word for word but for where its values come from."""
+    sql = script(50).splitlines()[-1]
+    words = HOLD_SQL.split()
+    assert [word for word in sql.split() if word in words] != []
+    for clause in (
+        "WITH known AS MATERIALIZED",
+        "taken + :seats <= capacity",
+        "INSERT INTO idempotency",
+        "FROM active LEFT JOIN",
+    ):
+        assert clause in sql
+        assert clause in " ".join(words)
+    assert sql.endswith(";")
+    assert ":hold_id" not in sql
+
+
+def test_the_watch_tells_the_worst_of_the_window(tmp_path: Path) -> None:
+    """Lines that began before the window do not count."""
+    file = tmp_path / "watch.jsonl"
+    file.write_text(
+        '{"at": 10.0, "gc_ms": 50, "lag_ms": 60}\n{"at": 11.0, "gc_ms": 3, "lag_ms": 9}\n{"at": 12.0, "gc_ms": 4, "lag_ms": 8}\n'
+    )
+    assert seen(file, 9.5) == (4, 9)
+    assert seen(file, 99) == (0, 0)
+
+
+@asynccontextmanager
+async def _server(answer_after_s: float) -> AsyncIterator[int]:
+    """A server that answers every request a while later."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            await asyncio.sleep(answer_after_s)
+            writer.write(_ANSWER)
+
+    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    server = await asyncio.start_server(quietly, "127.0.0.1", 0, backlog=300)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+def test_the_page_is_filled(tmp_path: Path) -> None:
+    """The figures take the place that the page keeps for them, again and again, and touch nothing else."""
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench -->\nnothing yet\n<!-- end of bench -->\nafter\n")
+    for title in ("first", "second"):
+        shown_on(page, ["| a | b |"], title)
+    assert page.read_text() == "before\n<!-- bench -->\n`second`\n\n| a | b |\n<!-- end of bench -->\nafter\n"
+    real = Path(__file__).parents[2] / "docs/explanation/performance.md"
+    assert real.read_text().count("<!-- bench -->\n") == real.read_text().count("<!-- end of bench -->\n") == 1
+
+
+async def test_waiting_for_a_connection_counts() -> None:
+    """Ten requests planned for the same moment, one connection, 20 ms each: the last has waited for all of them."""
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    async with _server(0.02) as port, wire_to(port, 1, warm=request) as wire:
+        answers = await open_loop(wire, [request] * 10, [0.0] * 10)
+    assert answers.statuses == {201: 10}
+    assert max(answers.waits_ms) >= 200
+    assert min(answers.waits_ms) < max(answers.waits_ms) / 5
+
+
+async def test_a_closed_loop_keeps_every_connection_busy() -> None:
+    """Each connection has one request on its way at a time, and all of them are answered; a burst sends all at once."""
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    async with _server(0.01) as port, wire_to(port, 5) as wire:
+        closed = await closed_loop(wire, [request] * 50)
+        at_once = await burst(wire, [request] * 5)
+    assert isinstance(wire, Wire)
+    assert closed.statuses == {201: 50}
+    assert closed.took_s >= 0.1
+    assert at_once.statuses == {201: 5}
+
+
+async def test_a_broken_connection_is_seen() -> None:
+    """A server that hangs up is no answer."""
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, wire_to(server.sockets[0].getsockname()[1], 1) as wire:
+        status, _ = await wire.ask(b"GET / HTTP/1.1\r\n\r\n")
+    assert status == 0
