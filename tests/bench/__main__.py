@@ -30,6 +30,7 @@ from tests.load import confirm_bench
 from tests.load.running import commit
 
 _SIZES = {"quick": QUICK, "full": FULL, "tiny": TINY}
+_REPETITIONS_MIN = 5
 _REACHED, _MISSED, _WRONG, _NOISY = 0, 1, 2, 3
 
 
@@ -144,6 +145,8 @@ def main() -> int:
             say(f"WRONG: {error}")
             return _WRONG
     reasons = noise({name: measured[name] for name in YARDSTICKS}, calm, load_before)
+    if (repetitions := len(measured["echo"])) < _REPETITIONS_MIN:
+        reasons.append(f"{repetitions} repetitions are not {_REPETITIONS_MIN}")
     if reasons and not options.anyway:
         return _refuse(reasons)
     if reasons:

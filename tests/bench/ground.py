@@ -108,7 +108,7 @@ SELECT (SELECT count(*) FROM time_slots WHERE taken > capacity OR taken < 0) AS 
                ON rows.time_slot_id = slot.id
         WHERE slot.taken <> coalesce(rows.seats, 0)) AS miscounted,
        (SELECT count(*) FROM reservations) AS holds,
-       (SELECT count(*) FROM idempotency) AS keys
+       (SELECT count(*) FROM idempotency WHERE route = 'POST /v1/holds') AS keys
 """
 
 
