@@ -38,16 +38,6 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
             metrics.reconciliation_age.labels(row["name"]).set(row["age_s"] or 0)
         return 0
 
-    async def forget_old_answers() -> int:
-        async with database.transaction("forget_answers") as tx:
-            return await idempotency.forget(tx, older_than_days=settings.idempotency_keep_days, limit=_FORGET_BATCH)
-
-    async def forget_old_events() -> int:
-        async with database.transaction("forget_events") as tx:
-            gone = await webhook_events.forget(tx, older_than_days=settings.webhook_keep_days, limit=_FORGET_BATCH)
-        metrics.webhooks_forgotten.inc(gone)
-        return gone
-
     return (
         Job(
             WEBHOOKS,
@@ -80,6 +70,25 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
+        *_brooms(work),
+    )
+
+
+def _brooms(work: Behaviours) -> tuple[Job, ...]:
+    """Return what forgets rows that only answered questions about lately (decision 0021)."""
+    settings, database, metrics = work.ground.settings, work.ground.database, work.ground.metrics
+
+    async def forget_old_answers() -> int:
+        async with database.transaction("forget_answers") as tx:
+            return await idempotency.forget(tx, older_than_days=settings.idempotency_keep_days, limit=_FORGET_BATCH)
+
+    async def forget_old_events() -> int:
+        async with database.transaction("forget_events") as tx:
+            gone = await webhook_events.forget(tx, older_than_days=settings.webhook_keep_days, limit=_FORGET_BATCH)
+        metrics.webhooks_forgotten.inc(gone)
+        return gone
+
+    return (
         Job("forget_old_answers", _FORGET_INTERVAL_S, _FORGET_BATCH, forget_old_answers),
         Job("forget_old_events", _FORGET_INTERVAL_S, _FORGET_BATCH, forget_old_events),
     )
