@@ -141,7 +141,8 @@ class Pair:
         await self._pay(converted["outcome"]["client_secret"])
         while await self._deliver_next():
             await self._rest()
-        assert await self.office.status(held["id"]) == "confirmed"
+        question = "SELECT status FROM reservations WHERE id = $1"
+        assert await self.meters.direct["reservation"].fetchval(question, held["id"]) == "confirmed"
         return str(held["id"])
 
     async def _rest(self) -> None:
