@@ -75,7 +75,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
 
 
 def _brooms(work: Behaviours) -> tuple[Job, ...]:
-    """Return what forgets rows that only answered questions about lately (decision 0021)."""
+    """Return what forgets rows that only answered questions about lately (decision 0023)."""
     settings, database, metrics = work.ground.settings, work.ground.database, work.ground.metrics
 
     async def forget_old_answers() -> int:
