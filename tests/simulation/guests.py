@@ -61,7 +61,9 @@ def draw(random: Random, seats_max: int, window_s: float) -> Story:
         pays_elsewhere=random.random() < 0.12,
         cancels_after_s=random.choice((0.0, 1.0, 15.0, 70.0, 70.0, 300.0, 900.0)) if random.random() < 0.3 else None,
         extends=random.random() < 0.05,
-        bank_takes_s=random.choice((5.0, 5.0, 5.0, 60.0, 60.0, 400.0, 2 * 86_400.0 if random.random() < 0.03 else 5.0)),
+        bank_takes_s=random.choice(
+            (5.0, 5.0, 5.0, 60.0, 60.0, 400.0, 2 * 86_400.0 if random.random() < 0.004 else 5.0)
+        ),
     )
 
 

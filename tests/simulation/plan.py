@@ -69,7 +69,7 @@ class Plan:
             capacity=capacity,
             capture_method="automatic" if random.random() < 0.15 else "manual",
             processes=random.choice((1, 1, 1, 2)),
-            chaos_s=random.choice((60.0, 200.0, 500.0)),
+            chaos_s=random.choice((30.0, 120.0, 400.0)),
             crash=random.choice((0.0, 0.0, 0.01, 0.04)),
             crashes_max=random.choice((1, 2, 5)),
             target=(random.choice(_POINTS), random.choice((1, 1, 2))),
