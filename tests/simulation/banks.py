@@ -63,8 +63,7 @@ class Banks:
         if refund.status in REFUND_WITHOUT_EFFECT:
             return
         failures = self._failures.get(refund.intent.id, 0)
-        may_fail = refund.by_hand or failures < _FAILURES_MAX
-        if may_fail and self._random.random() < self._plan.refund_fails:
+        if failures < _FAILURES_MAX and self._random.random() < self._plan.refund_fails:
             self._failures[refund.intent.id] = failures + 1
             stays = refund.status is RefundStatus.PENDING and self._random.random() < 0.4
             self._stripe.conclude(refund, RefundStatus.CANCELED if stays else RefundStatus.FAILED)
@@ -86,6 +85,8 @@ class Banks:
                 self._later(200, self._refund_by_hand, intent)
 
     def _begin_dispute(self, intent: Intent) -> None:
+        if any(dispute.intent is intent for dispute in self._stripe.disputes.values()):
+            return  # one is enough: what banks do has to come to an end
         first = DisputeStatus.INQUIRY if self._random.random() < 0.4 else DisputeStatus.OPEN
         dispute = self._stripe.dispute(intent, first)
         if dispute:
