@@ -29,8 +29,17 @@ from shared.payment_contract import (
     RefundPayment,
 )
 
+# Whatever became of it since: what was taken cannot be cancelled, so the way is forward. A dispute never moves a seat.
 _MONEY_IS_SECURED = frozenset(
-    {PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED, PaymentStatus.DISPUTED, PaymentStatus.PARTIALLY_REFUNDED}
+    {
+        PaymentStatus.AUTHORIZED,
+        PaymentStatus.CAPTURED,
+        PaymentStatus.DISPUTED,
+        PaymentStatus.DISPUTE_LOST,
+        PaymentStatus.PARTIALLY_REFUNDED,
+        PaymentStatus.REFUND_PENDING,
+        PaymentStatus.REFUND_FAILED,
+    }
 )
 # What payment_service says when the provider's object is not the one we asked for: no retry makes that right.
 _CONTRADICTIONS = frozenset({"amount_mismatch", "identity_mismatch", "status_conflict", "refund_mismatch"})

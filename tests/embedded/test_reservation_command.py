@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.__main__ import app
-from reservation_service.api.schemas import OperatorsTimelineView
+from reservation_service.api.timeline_schemas import OperatorsTimelineView
 
 _GOLDEN = Path(__file__).parent / "golden"
 _ID = "01930000-0000-7000-8000-000000000002"

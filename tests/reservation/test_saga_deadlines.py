@@ -61,6 +61,22 @@ async def test_too_late_after_an_automatic_capture_turns_forward(bench: Bench) -
     await assert_whole(bench, story, "confirmed", saga="completed")
 
 
+@pytest.mark.parametrize("since", ["dispute_lost", "refund_failed", "refund_pending"])
+async def test_money_that_was_taken_and_had_a_story_of_its_own_turns_forward_once(bench: Bench, since: str) -> None:
+    """S13, S28: taken, then disputed and lost, or half on its way back, before we heard of it and past the deadline: it confirms.
+
+    Found by the simulation, in which such a saga turned back and forth for ever.
+    """
+    story = await bench.story(capture_method="automatic")
+    await bench.convert(story)
+    bench.payments.change(story.payment_id, status=PaymentStatus(since), captured=4500, captures=1)
+    await bench.pass_deadline(story)
+    cancels = bench.payments.counted()["cancel"]
+    await bench.run_to_rest(story, pays=False)
+    await assert_whole(bench, story, "confirmed", saga="completed")
+    assert bench.payments.counted()["cancel"] - cancels <= 1
+
+
 async def test_too_late_after_a_refusal_does_not_turn_forward(bench: Bench) -> None:
     """S13: only a deadline may turn forward; after a refusal the same answer asks for a person."""
     story = await bench.story()

@@ -162,8 +162,8 @@ def boundary(point: str) -> str:
 
 
 def _home(point: str, passes: Passes) -> str:
-    """Return the path that says so, else the first one that passes the point."""
-    declared = [path.name for path in PATHS.values() if boundary(point) in path.home_of]
+    """Return the path that says so and has passed the point, else the first one that has."""
+    declared = [path.name for path in PATHS.values() if boundary(point) in path.home_of and point in passes[path.name]]
     return declared[0] if declared else next(path for path in PATHS if point in passes[path])
 
 
