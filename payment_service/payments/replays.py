@@ -16,6 +16,7 @@ from shared.payment_contract import CallError, Outcome, PaymentAnswer
 from shared.problems import IdempotencyInProgress, IdempotencyKeyReused
 
 _FINAL = frozenset({Outcome.OK, Outcome.DECLINED, Outcome.TOO_LATE})
+# Refused before anything was begun, and only for now: when it is over, less may be owed than was asked for.
 _PASSES = frozenset({PAYMENT_DISPUTED})
 
 
@@ -61,7 +62,9 @@ class Replays:
 
     async def _settle(self, request: Keyed, answer: PaymentAnswer) -> None:
         async with self._database.transaction("settle_key") as tx:
-            if answer.outcome in _FINAL and (answer.error is None or answer.error.code not in _PASSES):
+            if answer.error is not None and answer.error.code in _PASSES:
+                await idempotency.take_back(tx, request)
+            elif answer.outcome in _FINAL:
                 error = answer.error.model_dump(mode="json") if answer.error else None
                 await idempotency.keep(tx, request, answer.outcome, error)
             else:

@@ -94,6 +94,11 @@ async def let_go(tx: Connection, request: Keyed) -> None:
     await tx.execute(update(answers).where(_of(request), answers.c.outcome.is_(None)).values(lease_until=None))
 
 
+async def take_back(tx: Connection, request: Keyed) -> None:
+    """Forget a key under which nothing was begun: the next order that it carries may be another one."""
+    await tx.execute(delete(answers).where(_of(request), answers.c.outcome.is_(None)))
+
+
 async def forget(tx: Connection, *, older_than_days: int, limit: int) -> int:
     """Delete old answers; returns how many."""
     oldest = func.clock_timestamp() - func.make_interval(0, 0, 0, older_than_days)

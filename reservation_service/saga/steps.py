@@ -43,8 +43,16 @@ _MONEY_IS_SECURED = frozenset(
 )
 # What payment_service says when the provider's object is not the one we asked for: no retry makes that right.
 _CONTRADICTIONS = frozenset({"amount_mismatch", "identity_mismatch", "status_conflict", "refund_mismatch"})
-# Of a payment that stands like this nothing is on its way: a refund that was accepted has failed, or was called back.
-_NO_REFUND_PENDING = frozenset({PaymentStatus.REFUND_FAILED, PaymentStatus.CAPTURED, PaymentStatus.PARTIALLY_REFUNDED})
+# Of a payment that stands like this nothing is on its way: a refund that was accepted has failed, or was called back; or
+# the bank has given the money back itself, and what is still owed only a person can say.
+_NO_REFUND_PENDING = frozenset(
+    {
+        PaymentStatus.REFUND_FAILED,
+        PaymentStatus.CAPTURED,
+        PaymentStatus.PARTIALLY_REFUNDED,
+        PaymentStatus.DISPUTE_LOST,
+    }
+)
 _EVENTS = {
     Outcome.OK: Event.DONE,
     Outcome.DECLINED: Event.REFUSED,

@@ -114,6 +114,23 @@ async def test_what_is_disputed_is_not_refunded_as_well(till: Till) -> None:
     fired("S28", 1)
 
 
+async def test_after_the_dispute_less_may_be_asked_for_under_the_same_key(till: Till) -> None:
+    """S28: refused while the dispute was open, nothing was begun: when less is owed by then, the same key carries it."""
+    payment, refund_id = await till.captured(), uuid4()
+    opened = await dispute(till, payment)
+    await hear(till)
+    refusal = await till.refund(payment, 4500, refund_id)
+    assert refusal.error
+    assert refusal.error.code == "payment_disputed"
+    await decide(till, opened, won=True)
+    await hear(till)
+    answer = await till.refund(payment, 1500, refund_id)
+    assert answer.error
+    assert answer.error.code == "charge_disputed"  # the say of Stripe, whose sandbox refuses what was ever disputed
+    assert len(till.line.keys("/v1/refunds")) == 1
+    fired("S28", 1)
+
+
 async def test_a_dispute_that_overtakes_a_refund(till: Till) -> None:
     """S28: we had not heard of the dispute; Stripe refuses the refund, and no money goes out twice."""
     payment = await till.captured()

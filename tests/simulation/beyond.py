@@ -28,6 +28,7 @@ _POINTS = {
     "add_time_slot": "what is on sale is there before a world begins",
     "force_breaker": "an operator's door of payment_service",
     "note_orphan": "needs a database that has lost rows: tests/faults/test_failover.py",
+    "forget_keys": "a month is longer than a world",
     "bury_event": "needs a worker that dies at every try, or an object that Stripe denies to know",
     "find_refund": "needs a refund whose key is spent on a stored failure, and whose answer was lost: tests/payment/test_refunds.py",
     "cancel_orphan": "needs a database that has lost rows: tests/faults/test_failover.py",

@@ -22,7 +22,7 @@ from tests.simulation.processes import Cut, NotConnected
 
 _WORD = Word("ops", "a reason")
 _ENDED = frozenset({BookingStatus.CONFIRMED, BookingStatus.CANCELLED, BookingStatus.FAILED})
-_TURNS_MAX = 12
+_TURNS_MAX = 60
 
 
 class Desk:

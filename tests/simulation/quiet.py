@@ -31,7 +31,8 @@ def busy(world: Any) -> str:
     in_flight = {link: wire.in_flight for link, wire in world._wires.items() if wire.in_flight}
     if world._undelivered or world._restarting or in_flight:
         return f"undelivered={world._undelivered} restarting={world._restarting} in flight={in_flight}"
-    return STRIPES_NEWS if any(True for _ in world._watch._stripe_and_payments()) else ""
+    differs = any(True for check in (world._watch._stripe_and_payments, world._watch._ledger) for _ in check())
+    return STRIPES_NEWS if differs else ""
 
 
 def journals(store: Store) -> list[str]:
