@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from deploy.embedded.postgres import Postgres
+from tests.answers import eventually
 from tests.sandbox.running import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +70,11 @@ def test_a_database_that_is_away_is_named() -> None:
     assert "canary" not in ended.stderr
 
 
-def test_it_serves_and_stops(payment_database_url: str) -> None:
-    """Ready on its port; SIGTERM ends it within its grace, with a good conscience."""
+@contextmanager
+def serving(database_url: str, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Yield a process that is ready, and its address."""
     port = free_port()
-    env = {"PATH": os.environ["PATH"], **SETTINGS, "PAYMENT_DATABASE_URL": payment_database_url}
+    env = {"PATH": os.environ["PATH"], **SETTINGS, "PAYMENT_DATABASE_URL": database_url, **settings}
     process = subprocess.Popen(
         [sys.executable, "-m", "payment_service"],
         env=env | {"PAYMENT_PORT": str(port), "SHUTDOWN_GRACE_S": "5"},
@@ -83,12 +86,31 @@ def test_it_serves_and_stops(payment_database_url: str) -> None:
         answer = wait_ready(process, f"http://127.0.0.1:{port}/readyz")
         assert answer.json()["status"] == "ready"
         assert "server" not in answer.headers
-        process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=10)
+        yield process, f"http://127.0.0.1:{port}"
     finally:
         process.kill()
+
+
+def test_it_serves_and_stops(payment_database_url: str) -> None:
+    """Ready on its port; SIGTERM ends it within its grace, with a good conscience."""
+    with serving(payment_database_url) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=10)
     assert process.returncode in {0, -signal.SIGTERM}
     assert b"canary" not in printed
+
+
+def test_it_says_that_it_is_leaving_while_it_still_serves(payment_database_url: str) -> None:
+    """For SHUTDOWN_NOTICE_S after SIGTERM `/readyz` is 503, so that no balancer sends more, and calls are answered."""
+    with serving(payment_database_url, SHUTDOWN_NOTICE_S="3") as (process, url):
+        process.send_signal(signal.SIGTERM)
+        leaving = eventually(
+            lambda: httpx.get(f"{url}/readyz", trust_env=False), lambda answer: answer.status_code == 503
+        )
+        assert leaving.json()["status"] == "draining"
+        assert httpx.get(f"{url}/livez", trust_env=False).status_code == 200
+        process.communicate(timeout=15)
+    assert process.returncode in {0, -signal.SIGTERM}
 
 
 def wait_ready(process: subprocess.Popen[bytes], url: str) -> httpx.Response:

@@ -83,6 +83,20 @@ async def test_a_refund_that_is_called_back_is_not_forgotten(office: BoxOffice) 
     fired("S27", 1)
 
 
+async def test_a_refund_that_fails_on_money_lost_in_a_dispute_is_a_persons_case(office: BoxOffice) -> None:
+    """S27, S28, I5: nothing of it is on its way any more, so nobody waits for it without an end: a person is told.
+
+    Found by the simulation, in which such a saga looked and looked.
+    """
+    booked = await confirmed(office)
+    answered(await booked.cancel())
+    office.payments.settle_refund(booked.entry.id, "failed")
+    await booked.tell(office.payments.change(booked.entry.id, status=PaymentStatus.DISPUTE_LOST))
+    saga = await booked.saga()
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: refund_failed")
+    fired("S27", 1)
+
+
 @pytest.mark.parametrize("heard", ["before the cancel", "after the refusal"])
 async def test_a_cancel_meets_a_dispute(office: BoxOffice, heard: str) -> None:
     """S28: the bank holds the money that is to go back: the seats are free, a person is told, nothing goes out twice.
