@@ -64,7 +64,7 @@ async def _route(parts: Any, request: Any, key: str) -> Any:
             return await payment_doors.refund_payment(
                 door("refund_payment"), parts, key, UUID(payment_id), RefundPayment.model_validate_json(body)
             )
-    raise NotImplementedError(request.url)
+    raise AssertionError(f"nothing in a world calls {request.url}")
 
 
 async def serve_reservation(work: Any, request: Any, on_bug: Callable[[BaseException], None]) -> Any:
