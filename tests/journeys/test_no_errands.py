@@ -59,7 +59,7 @@ def test_no_address_from_outside_is_ever_called(system: System, stripe: Stripe) 
         signed = {"Stripe-Signature": signature_header(payload, secret, int(time.time()))}
         answered(system.call("payment", "POST", "/webhooks/stripe", content=payload, headers=signed))
         assert stripe.pay_for(guest, hold["id"]).status_code == 200
-        guest.wait_for(hold["id"], "confirmed")
+        guest.wait_for(hold["id"], "confirmed", within_s=30)
         assert came == []
         socket.create_connection(("127.0.0.1", int(url.split(":")[2].partition("/")[0])), timeout=5).close()
     assert len(came) == 1, "the bait was out"

@@ -25,6 +25,16 @@ _ROOM = {
     "reservation": ("DELETE FROM idempotency", "UPDATE time_slots SET capacity = 1000, taken = 3"),
     "payment": ("DELETE FROM idempotent_answers",),
 }
+# Rows came with the numbers that they had; the next ones go on from there.
+_GO_ON_COUNTING = """
+DO $$ DECLARE counted record; BEGIN
+    FOR counted IN SELECT c.table_name AS t, c.column_name AS col FROM information_schema.columns AS c
+                   WHERE c.table_schema = 'public' AND c.is_identity = 'YES' LOOP
+        EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, %L), coalesce(max(%I), 0) + 1, false) FROM %I',
+                       counted.t, counted.col, counted.col, counted.t);
+    END LOOP;
+END $$
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ async def restore(dsn: str, service: str) -> None:
                 f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM jsonb_populate_record(NULL::{table}, $1)"  # noqa: S608
             )
             await connection.execute(query, json.dumps(line["row"]))
+        await connection.execute(_GO_ON_COUNTING)
     finally:
         await connection.close()
 
