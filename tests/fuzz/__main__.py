@@ -19,8 +19,6 @@ from tests.fuzz.generated import thorough_draw
 from tests.surroundings import STACK_ENV, clean_environment
 from tests.system import System
 
-_MAY_GROW_MIB = 48
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
@@ -46,8 +44,7 @@ def main() -> int:
     for name in barren:
         print(f"  BARREN {name}")
     print(f"{found.line()} barren={len(barren)} in {time.monotonic() - began:.0f} s")
-    flat = all(grown < _MAY_GROW_MIB for grown in found.grown_mib.values())
-    good = not found.bugs and not barren and flat
+    good = not found.bugs and not barren and found.flat()
     if not good:
         print(f"fuzz: RED; the same requests again: make fuzz SEED={options.seed}")
     return 0 if good else 1

@@ -18,10 +18,12 @@ def system(
     redis_url: str,
     reservation_template: str,
     payment_template: str,
-    http: httpx.Client,
 ) -> Iterator[System]:
     """Both services and the sandbox; after the test, both services' own audits must be clean."""
-    with open_stack(tmp_path, postgres, redis_url, name="fuzz") as stack:
+    with (
+        open_stack(tmp_path, postgres, redis_url, name="fuzz") as stack,
+        httpx.Client(timeout=20.0, trust_env=False) as http,  # nobody is killed here, so connections are kept
+    ):
         system = System(stack, http)
         yield system
         system.assert_consistent()

@@ -134,7 +134,8 @@ class Generator:
     def _id(self, operation: Operation, name: str) -> str:
         if operation.id in NAMES:
             return NAMES[operation.id].get(operation.service, "interactive")
-        maker = getattr(self._world, PATHS.get(operation.id, name), self._world.new_id)
+        name = PATHS.get(operation.id, name)
+        maker = getattr(self._world, name, self._world.new_id)
         if operation.method != "GET" or operation.path.startswith("/v1/"):
             return str(maker())
         return self._kept.setdefault(name, str(maker()))

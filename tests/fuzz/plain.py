@@ -81,8 +81,10 @@ class PlainDraw:
         return [self._value(schema["items"]) for _ in range(self._random.randint(least, least + 1))]
 
     def _integer(self, schema: Mapping[str, Any]) -> int:
-        least = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
-        return self._random.choice((least, min(least + 1, schema.get("maximum", 10**9)), schema.get("maximum", least)))
+        """Draw a bound or its neighbour; the description writes bounds as 1000.0, and bodies are strict."""
+        least = int(schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1))
+        most = int(schema.get("maximum", 10**9))
+        return self._random.choice((least, min(least + 1, most), most if "maximum" in schema else least))
 
     def _number(self, schema: Mapping[str, Any]) -> float:
         return float(self._integer(schema))

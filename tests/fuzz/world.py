@@ -5,16 +5,17 @@ import hmac
 import time
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import orjson
 from pydantic import SecretStr
 
 from shared.clock import SystemClock
+from shared.identifiers import derived_id
 from shared.payment_contract import TO_PAYMENT_SERVICE, TO_RESERVATION_SERVICE
 from shared.signing import InternalSigner
-from tests.answers import answered
+from tests.answers import answered, eventually
 from tests.builders import CUSTOMER, Guest, a_key, a_slot
 from tests.doubles.stripe_sandbox import Stripe
 from tests.system import System
@@ -95,6 +96,27 @@ class World:
         sagas = self._admin("reservation", "GET", "/sagas?status=waiting&limit=1")["data"]
         return str(sagas[0]["id"]) if sagas else str(uuid4())
 
+    def troubled_saga_id(self) -> str:
+        """Return a saga that needs a person: its booking was cancelled, and the bank has sent the refund back."""
+        hold_id = self.hold_id()
+        answered(self.guest.convert(hold_id), 200, 201)
+        over = eventually(lambda: self.guest.cancel(hold_id), lambda seen: seen.status_code == 200)
+        assert over.json()["status"] == "cancelled"
+        about = {"reservation_id": hold_id, "payment_id": str(derived_id(UUID(hold_id), "payment:1")), "generation": 1}
+        money = {"amount": 900, "captured": 900, "currency": "EUR", "status": "refund_failed", "version": 1000}
+        content = orjson.dumps({**about, **money, "occurred_at": "2040-01-01T10:00:00Z"})
+        path, headers = "/internal/v1/payment-events", {"content-type": "application/json", "idempotency-key": a_key()}
+        signed = self.signed("reservation", "POST", path, headers, content)
+        answered(self.system.call("reservation", "POST", path, content=content, headers=signed))
+        sagas = self._admin("reservation", "GET", "/sagas?status=needs_attention&limit=1")["data"]
+        return str(sagas[0]["id"]) if sagas else str(uuid4())
+
+    def cancelled_slot_id(self) -> str:
+        slot = a_slot(self.system, capacity=10)
+        path, storm = f"/time-slots/{slot.id}", {"status": "cancelled", "reason": "storm"}
+        self._admin("reservation", "PATCH", path, json=storm)
+        return slot.id
+
     def discount_id(self) -> str:
         body = {"code": f"F{uuid4().hex[:10]}", "off": {"type": "percentage", "basis_points": 100}}
         return str(self._admin("reservation", "POST", "/discounts", json=body)["id"])
@@ -162,12 +184,14 @@ BODIES: dict[str, Callable[[World, Body], Body]] = {
     "changeExperience": lambda _, body: {"max_party": body.get("max_party"), "title": "Fuzz", "reason": "fuzz"},
     "addTicketType": lambda _, body: body | {"code": f"t{uuid4().hex[:12]}", "price": _TICKETS[0]["price"]},
     "changeTicketType": lambda _, body: body | {"price": _TICKETS[0]["price"]},
-    "addTimeSlot": lambda world, body: {
-        "experience_id": world.experience_id(),
-        "starts_at": "2040-01-01T10:00:00Z",
-        "ends_at": "2040-01-01T12:00:00Z",
-        "capacity": abs(int(body.get("capacity") or 0)) % 1000,
-    },
+    "addTimeSlot": lambda world, body: (
+        body
+        | {
+            "experience_id": world.experience_id(),
+            "starts_at": "2040-01-01T10:00:00Z",
+            "ends_at": "2040-01-01T12:00:00Z",
+        }
+    ),
     "changeTimeSlot": lambda _, body: {"capacity": 1000 + (body.get("capacity") or 0) % 1000, "reason": "fuzz"},
     "addDiscount": lambda _, body: (
         body
@@ -176,6 +200,7 @@ BODIES: dict[str, Callable[[World, Body], Body]] = {
     ),
     "changeDiscount": lambda _, body: body | {"valid_from": None, "valid_until": None},
     "setFlag": lambda _, body: body | {"enabled": True, "percentage": 100},
+    "resolveSaga": lambda _, _body: {"outcome": "cancelled", "reason": "fuzz"},
     "turnBreaker": lambda _, body: body | {"action": "auto"},
     "createPayment": lambda world, _: world.new_payment(),
     "refundPayment": lambda _, _body: {"refund_id": str(uuid4()), "amount": 1, "reason": "fuzz"},
@@ -191,4 +216,10 @@ NAMES = {
     "setFlag": {"reservation": "hold_cleanup", "payment": "payment_retries"},
     "turnBreaker": {"payment": "background"},
 }
-PATHS = {"refundPayment": "captured_payment_id", "capturePayment": "captured_payment_id", "cancelPayment": "new_id"}
+PATHS = {
+    "resolveSaga": "troubled_saga_id",
+    "getSlotCancellation": "cancelled_slot_id",
+    "refundPayment": "captured_payment_id",
+    "capturePayment": "captured_payment_id",
+    "cancelPayment": "new_id",
+}
