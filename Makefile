@@ -1,7 +1,7 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
 .PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather clean \
-	bench bench-quick growth bench-failures bench-convert bench-confirm
+	bench bench-quick growth bench-failures bench-convert bench-confirm bench-flags
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -82,6 +82,10 @@ bench-convert: ## how long guests wait for convert with Stripe at 200 ms (RATE=p
 bench-confirm: ## from the authorised webhook to confirmed, 50 bookings paid a second (RATE=, SEED=)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.load.confirm_bench $(if $(RATE),--rate $(RATE)) $(if $(SEED),--seed $(SEED))
+
+bench-flags: ## what one look at a flag costs, a few seconds; red from 20 microseconds on
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.bench.flag_looks
 
 lint: ## style, types and who may import whom
 	@$(BOOTSTRAP) --dev

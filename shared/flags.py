@@ -1,7 +1,8 @@
-"""Feature flags: declared in code, started from the environment, changed in the database, read through OpenFeature.
+"""Feature flags: declared in code, started from the environment, changed in the database, read from memory.
 
 A flag may be rolled out to a percentage of callers: a caller's bucket is a hash of flag and caller, so nobody
-flickers. Reading one never touches the database; a ticker brings changes in.
+flickers. Reading one never touches the database; a ticker brings changes in. What resolves them is an OpenFeature
+provider, asked without the SDK's client in between (ADR 0024).
 """
 
 import hashlib
@@ -9,9 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
-from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
@@ -134,14 +133,11 @@ class Flags:
         self._defaults = {flag.name: flag.default for flag in flags}
         self._table = table
         self._provider = _Provider(flags, os.environ if environment is None else environment)
-        # A domain of its own for each instance: two services (or two tests) in one process must not share flags.
-        domain = f"holdfast-{uuid4()}"
-        api.set_provider_and_wait(self._provider, domain)
-        self._client = api.get_client(domain)
 
     def is_on(self, name: str, caller: str = "") -> bool:
         """Tell whether a flag is on for a caller. Raises KeyError for a flag that is not declared."""
-        return self._client.get_boolean_value(name, self._defaults[name], EvaluationContext(targeting_key=caller))
+        asked = EvaluationContext(targeting_key=caller)
+        return bool(self._provider.resolve_boolean_details(name, self._defaults[name], asked).value)
 
     def snapshot(self, caller: str) -> Snapshot:
         return Snapshot(self, caller)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openfeature import api
 from sqlalchemy import MetaData
 
 from shared.database import Database
@@ -84,7 +83,6 @@ async def test_two_flags_objects_do_not_share(stored: Database) -> None:
     one, other = flags(), flags()
     await put(stored, one, "lights", enabled=False)
     assert (one.is_on("lights"), other.is_on("lights")) == (False, True)
-    assert api.get_client().get_boolean_value("lights", True)
 
 
 async def test_a_percentage_is_stable_and_right(stored: Database) -> None:
