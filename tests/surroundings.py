@@ -1,7 +1,7 @@
 """How the system under test differs from production: the scale of time, room for crowds, and nothing from the shell."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,7 +92,14 @@ def template_of(service: str) -> str:
 
 
 @contextmanager
-def open_stack(folder: Path, postgres: Postgres, redis_url: str, *, name: str) -> Iterator[Stack]:
+def open_stack(
+    folder: Path,
+    postgres: Postgres,
+    redis_url: str,
+    *,
+    name: str,
+    extra_env: Mapping[str, Mapping[str, str]] | None = None,
+) -> Iterator[Stack]:
     """Start the whole system as real processes, on two new databases of a server that has the templates."""
     urls = {}
     for service in ("reservation", "payment"):
@@ -100,5 +107,7 @@ def open_stack(folder: Path, postgres: Postgres, redis_url: str, *, name: str) -
         postgres.create_database(database, template=template_of(service))
         urls[f"{service.upper()}_DATABASE_URL"] = postgres.url(database)
     environ = clean_environment() | urls | {"REDIS_URL": redis_url}
-    with Stack(folder, environ=environ, durable=False, extra_env=STACK_ENV) as stack:
+    more = extra_env or {}
+    settings = {part: STACK_ENV.get(part, {}) | more.get(part, {}) for part in {*STACK_ENV, *more}}
+    with Stack(folder, environ=environ, durable=False, extra_env=settings) as stack:
         yield stack

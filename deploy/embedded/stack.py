@@ -202,12 +202,15 @@ class Stack:
         self.launch(name, env=env)
         self.wait_ready(name)
 
-    def add_replica(self, service: str, *, env: Mapping[str, str] | None = None) -> str:
-        """Start one more process of `payment` or `reservation` on the same database; return its name when ready."""
+    def add_replica(self, service: str, *, env: Mapping[str, str] | None = None, module: str = "") -> str:
+        """Start one more process of `payment` or `reservation` on the same database; return its name when ready.
+
+        `module` is another program that is this service, a later release of it for example.
+        """
         name = next(f"{service}-{n}" for n in range(2, 100) if f"{service}-{n}" not in self._parts)
         port = choose_ports([name], {})[name]
         part = self._service(name, service, self.wiring, redis_url=self.url("valkey"))
-        part.port = port
+        part.port, part.module = port, module or part.module
         part.env |= {f"{service.upper()}_PORT": str(port), **(env or {})}
         part.spawn()
         self._parts[name] = part

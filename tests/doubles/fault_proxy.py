@@ -121,15 +121,18 @@ class FaultProxy:
         if self._fault.reset:
             self._reset(writer)
             return
-        upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
+        upstream_reader, upstream_writer = await self._open_upstream()
         try:
             async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, upstream_writer, self._on_request))
+                pumps.create_task(self._pump(reader, upstream_writer, self._asking()))
                 pumps.create_task(self._pump(upstream_reader, writer, _Answer(self, writer).on_chunk))
         except* OSError:
             pass
         finally:
             upstream_writer.close()
+
+    async def _open_upstream(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self._target)
 
     async def _pump(
         self,
@@ -143,6 +146,10 @@ class FaultProxy:
                 await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
+
+    def _asking(self) -> Callable[[bytes], Awaitable[bytes]]:
+        """Return how the requests of a new connection are treated."""
+        return self._on_request
 
     async def _on_request(self, chunk: bytes) -> bytes:
         fault = self._fault

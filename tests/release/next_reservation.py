@@ -1,0 +1,44 @@
+"""`python -m tests.release.next_reservation`: reservation_service as a later release may be: it knows more than this one.
+
+A step of the saga in the middle of the line, a flag, and a word in what it writes to payment_service.
+"""
+
+import runpy
+from dataclasses import replace
+
+from reservation_service import behaviours, flags
+from reservation_service.saga import steps
+from reservation_service.saga.definition import LocalStep, Saga
+from reservation_service.saga.reservation_saga import reservation_saga
+from reservation_service.saga.steps import Steps
+from reservation_service.store.reservations import Booking
+from reservation_service.store.saga_log import SagaRow
+from shared.database import Connection
+from shared.flags import Flag
+from shared.payment_contract import CreatePayment
+
+STEP = "greet_the_guest"
+FLAG = "greetings"
+_AFTER = "create_payment_intent"
+
+
+class _CreatePayment(CreatePayment):
+    greeting: str = "from a later release"
+
+
+async def _greet(_tx: Connection, _booking: Booking, _saga: SagaRow) -> None:
+    """Do nothing but be in the journal, where an older release meets it."""
+
+
+def _longer_saga(act: Steps) -> Saga:
+    saga = reservation_saga(act)
+    at = next(place for place, part in enumerate(saga.parts) if part.name == _AFTER) + 1
+    greeting = LocalStep(STEP, do=_greet, undo=_greet, refused_because="cannot be")
+    return replace(saga, parts=(*saga.parts[:at], greeting, *saga.parts[at:]))
+
+
+if __name__ == "__main__":
+    vars(behaviours)["reservation_saga"] = _longer_saga
+    vars(flags)["FLAGS"] = (*flags.FLAGS, Flag(FLAG, off_means="nobody is greeted"))
+    vars(steps)["CreatePayment"] = _CreatePayment
+    runpy.run_module("reservation_service", run_name="__main__")
