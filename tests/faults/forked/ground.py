@@ -42,6 +42,7 @@ _BOTH: dict[str, Any] = {
     "internal_signing_keys": KEYS,
     "internal_bearer_secret": SecretStr("a-bearer-secret-for-when-signatures-are-off"),
     "database_pool_timeout_s": 10.0,
+    "database_pool_size": 3,  # each life opens its own, and a server process with each
     "flags_refresh_seconds": 600.0,
     "log_level": "WARNING",
 }

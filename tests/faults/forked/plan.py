@@ -41,7 +41,7 @@ def excused() -> frozenset[str]:
 
 
 CONVERT = "book"
-_IN_A_ROW = 4
+_IN_A_ROW = 8
 # What runs by the clock passes its points as often as there is time, so only the first passes can be counted on.
 _BY_THE_CLOCK = (
     "claim_due_sagas",
@@ -117,7 +117,7 @@ def first_passes(passes: Passes, *, every: bool) -> list[Order]:
 def chains(orders: Sequence[Order], passes: Passes) -> tuple[list[Order], list[Order]]:
     """Return the same deaths as fewer trials: what is bound to happen in a row, one life each, and what dies alone.
 
-    Four deaths of a row lie far apart on their path, so that the life after each has a way to go before the next.
+    The deaths of a row lie far apart on their path, so that the life after each has a way to go before the next.
     """
     bound, alone = defaultdict(set), []
     for order in orders:

@@ -14,6 +14,7 @@ from tests.answers import answered
 from tests.faults.forked.deaths import Leave, Passes, fork
 from tests.faults.forked.ground import Ground
 from tests.faults.forked.paths import PATHS, Path
+from tests.faults.forked.plan import CONVERT
 from tests.faults.forked.quiet import wait_for_quiet, wrong_with
 from tests.faults.forked.stories import SEATS, Case
 from tests.faults.forked.town import Apps, Town, build_apps, open_town
@@ -129,9 +130,15 @@ class Trials:
         return offer
 
     async def _sell(self) -> list[Offer]:
-        """Put slots of one full party each on sale, in a life of its own that ends before the next fork."""
+        """Put slots of one full party each on sale, in a life of its own that ends before the next fork.
+
+        One guest books as well: what is loaded or made ready at the first booking, every child then finds done.
+        """
         async with open_town(build_apps(self._ground), self._ground) as town:
-            return await put_on_sale(town, _OFFERS_AT_ONCE)
+            offers = await put_on_sale(town, _OFFERS_AT_ONCE)
+            await PATHS[CONVERT].story(town, Case(uuid4().hex[:12], offers.pop()))
+            await wait_for_quiet(town)
+        return offers
 
 
 async def put_on_sale(town: Town, count: int, *, capacity: int = SEATS) -> list[Offer]:
