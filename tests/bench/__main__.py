@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench import booking, fairness, growth, holding
+from tests.bench import booking, fairness, footprint, growth, holding
 from tests.bench.figures import YARDSTICKS, Measured, missed, table
 from tests.bench.ground import Ground, WrongBooks, open_ground
 from tests.bench.machine import Calm, described, noise, usage
@@ -76,6 +76,7 @@ class Run:
         once = One()
         for part in (self._slow_stripe, self._webhook):
             once |= await self._if_it_fits(part)
+        once |= self._footprint()
         found = {**together(done), **{name: [value] for name, value in once.items()}}
         return found | await self._with_and_without(knee_per_s)
 
@@ -101,6 +102,10 @@ class Run:
         if self._size is not FULL or self._left_s() <= 0:
             return {}
         return await part()
+
+    def _footprint(self) -> One:
+        memory = {f"memory_{name}": mb for name, mb in footprint.memory_mb(self._ground).items()}
+        return memory | {"image": footprint.image_mb()}
 
     async def _slow_stripe(self) -> One:
         with Stripe(self._ground.system).fault("delay_before", operation="*", delay_ms=200):
@@ -139,9 +144,11 @@ def main() -> int:
         try:
             with open_ground(folder) as ground:
                 run = Run(ground, folder, options)
-                measured = asyncio.run(run.measure())
-                calm = Calm.between(before, usage())
-        except (WrongBooks, holding.Refused) as error:
+                measured = dict(asyncio.run(run.measure()))
+            if options.size != "quick":
+                measured["start_up"] = footprint.warm_starts_s(folder / "start", times=_REPETITIONS_MIN)
+            calm = Calm.between(before, usage())
+        except (WrongBooks, holding.Refused, footprint.NoBooking) as error:
             say(f"WRONG: {error}")
             return _WRONG
     reasons = noise({name: measured[name] for name in YARDSTICKS}, calm, load_before)
@@ -151,9 +158,13 @@ def main() -> int:
         return _refuse(reasons)
     if reasons:
         say("NOT A MEASUREMENT, the machine was too noisy:\n" + "\n".join(f"- {reason}" for reason in reasons))
-    lines = [*table(measured), *(["", *fairness.FLAGS_HEAD, *(cost.row for cost in run.flags)] if run.flags else [])]
+    whole = options.size != "quick"
+    lines = [
+        *table(measured, whole=whole),
+        *(["", *fairness.FLAGS_HEAD, *(cost.row for cost in run.flags)] if run.flags else []),
+    ]
     say("\n".join(lines))
-    unmet = missed(measured)
+    unmet = missed(measured, whole=whole)
     if not reasons:
         _keep(measured, lines, calm, options)
     say("every must is reached" if not unmet else "not reached: " + "; ".join(unmet))

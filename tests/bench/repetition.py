@@ -10,8 +10,11 @@ from tests.bench.figures import Measured
 from tests.bench.ground import SLOTS, Ground
 from tests.bench.pgbench import Pgbench
 from tests.bench.watched_reservation import seen
+from tests.load.processor_time import spent_ms
 from tests.load.running import quantile
 
+_MILLION = 1_000_000
+_MS_PER_HOUR = 3_600_000
 One = dict[str, float]
 
 
@@ -98,12 +101,20 @@ class Bench:
         return found
 
     async def _bookings(self) -> One:
+        before = self._spent_ms()
         done = await booking.bookings(self.ground, count=self.size.bookings)
+        each_ms = (self._spent_ms() - before) / self.size.bookings
         return {
+            "booking_cpu": each_ms,
+            "core_hours": each_ms * _MILLION / _MS_PER_HOUR,
             "bookings_per_s": done.per_s,
             "booking_p50": done.quantile_ms(0.5),
             "booking_p99": done.quantile_ms(0.99),
         }
+
+    def _spent_ms(self) -> float:
+        """Return what everything that serves guests has used so far."""
+        return sum(spent for part, spent in spent_ms(self.ground.system).items() if part != "guests")
 
 
 def _ratios(found: One) -> One:

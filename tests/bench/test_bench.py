@@ -50,6 +50,15 @@ def test_a_run_without_a_flaw_misses_nothing() -> None:
     assert [bar.get("class") for bar in bars] == ["bar"] * sum(bool(figure.must) for figure in FIGURES)
 
 
+def test_a_quick_run_is_judged_by_what_it_measures() -> None:
+    """What only a whole run measures is missed by a whole run, and is no row of a quick one; everything else is both."""
+    quick = {name: values for name, values in _GOOD.items() if not BY_NAME[name].whole}
+    assert missed(quick, whole=False) == []
+    assert set(missed(quick)) == {figure.title for figure in FIGURES if figure.whole}
+    assert not any(BY_NAME["growth"].title in line for line in table(quick, whole=False))
+    assert BY_NAME["spread"].title in missed({}, whole=False)
+
+
 @pytest.mark.parametrize(
     ("yardstick", "calm", "load", "reasons"),
     [
