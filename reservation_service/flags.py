@@ -4,6 +4,7 @@ from shared.flags import Flag
 
 SMART_IDEMPOTENCY = "smart_idempotency"
 GROUP_ADMISSION = "group_admission"
+LEAN_HOLD_DOOR = "lean_hold_door"
 REPLACE_OWN_HOLD = "replace_own_hold"
 DISTRIBUTED_LOCK = "distributed_lock"
 RATE_LIMITING = "rate_limiting"
@@ -14,6 +15,7 @@ SIGNED_INTERNAL_CALLS = "signed_internal_calls"
 FLAGS = (
     Flag(SMART_IDEMPOTENCY, off_means="an expired or failed hold replays as it was, instead of being renewed"),
     Flag(GROUP_ADMISSION, off_means="the same statement, one hold at a time, each in its own transaction"),
+    Flag(LEAN_HOLD_DOOR, off_means="every request for a hold goes the framework's ordinary way, which takes longer"),
     Flag(
         REPLACE_OWN_HOLD,
         off_means="a guest whose own abandoned hold is in the way is refused like anybody else, until that hold is over",

@@ -1,7 +1,11 @@
 """Who is calling: bearer tokens are read here, once, into a Caller; what a caller may do is asked where it matters."""
 
+import hashlib
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import jwt
@@ -17,6 +21,9 @@ Role = Literal["operator", "viewer"]
 # Subjects that only this house gives out; no identity provider may.
 _OURS = ("guest:", "key:")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# A guest makes several calls with one token. What a provider's key has signed is verified each time: it may be withdrawn.
+_REMEMBERED_S = 60.0
+_REMEMBERED_MAX = 8192
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,29 @@ class Caller:
             raise Forbidden(f"The scope {scope} is needed for that.")
 
 
+class _Remembered:
+    """Who was behind the tokens that were verified lately, by a digest of the token, which itself is kept nowhere."""
+
+    def __init__(self) -> None:
+        self._callers: dict[bytes, tuple[Caller, float]] = {}
+
+    def find(self, digest: bytes) -> Caller | None:
+        caller, until_s = self._callers.get(digest, (None, 0.0))
+        return caller if time.time() < until_s else None
+
+    def keep(self, digest: bytes, caller: Caller, expires_at_s: float) -> None:
+        if len(self._callers) >= _REMEMBERED_MAX:  # the older half has to show its tokens again
+            self._callers = dict(islice(self._callers.items(), _REMEMBERED_MAX // 2, None))
+        self._callers[digest] = caller, min(expires_at_s, time.time() + _REMEMBERED_S)
+
+
+def _hs256(secret: str) -> jwt.PyJWK | None:
+    """Return a shared secret in the form that need not be looked at anew for each token."""
+    if not secret:
+        return None
+    return jwt.PyJWK({"kty": "oct", "alg": "HS256", "k": urlsafe_b64encode(secret.encode()).decode().rstrip("=")})
+
+
 class TokenVerifier:
     """Verifies tokens; one algorithm and one purpose per secret or key, so that none can be confused.
 
@@ -68,13 +98,14 @@ class TokenVerifier:
         keys: SigningKeys | None = None,
         api_keys: Callable[[str], Caller | None] | None = None,
     ) -> None:
-        self._secret = settings.auth_jwt_secret.get_secret_value()
+        self._secret = _hs256(settings.auth_jwt_secret.get_secret_value())
         self._issuer = settings.auth_jwt_issuer or None
         self._audience = settings.auth_jwt_audience or None
-        self._guest_secret = guest_secret
+        self._guest_secret = _hs256(guest_secret)
         self._leeway_s = settings.auth_jwt_leeway_s
         self._keys = keys
         self._api_keys = api_keys
+        self._remembered = _Remembered()
 
     async def close(self) -> None:
         """Let go of the way to the identity provider."""
@@ -94,21 +125,34 @@ class TokenVerifier:
     async def _read(self, token: str) -> Caller:
         if self._api_keys and (holder := self._api_keys(token)):
             return holder
-        if self._guest_secret and jwt.decode(token, options={"verify_signature": False}).get("iss") == GUEST_ISSUER:
-            claims = jwt.decode(
-                token,
-                self._guest_secret,
-                algorithms=["HS256"],
-                issuer=GUEST_ISSUER,
-                options={"require": ["exp", "sub"]},
-            )
-            # roles and scopes of a guest token are never looked at
-            return Caller(subject=str(claims["sub"]), bound_to=claims.get(BOUND_TO))
-        key, algorithms = await self._key_of(token)
+        digest = hashlib.blake2b(token.encode(), digest_size=16).digest()
+        known = self._remembered.find(digest)
+        if known is not None:
+            return known
+        unverified = jwt.decode_complete(token, options={"verify_signature": False})
+        if self._guest_secret and unverified["payload"].get("iss") == GUEST_ISSUER:
+            caller, expires_at_s = self._guest(token, self._guest_secret)
+        else:
+            key, algorithm = await self._key_of(unverified["header"])
+            caller, expires_at_s = self._customer(token, key, algorithm)
+            if key is not self._secret:
+                return caller
+        self._remembered.keep(digest, caller, expires_at_s)
+        return caller
+
+    def _guest(self, token: str, secret: jwt.PyJWK) -> tuple[Caller, float]:
+        """Verify a token of ours; its roles and scopes are never looked at. Returns who it is, and until when (s)."""
+        claims = jwt.decode(
+            token, secret, algorithms=["HS256"], issuer=GUEST_ISSUER, options={"require": ["exp", "sub"]}
+        )
+        return Caller(subject=str(claims["sub"]), bound_to=claims.get(BOUND_TO)), claims["exp"]
+
+    def _customer(self, token: str, key: jwt.PyJWK, algorithm: str) -> tuple[Caller, float]:
+        """Verify a token of the identity provider. Returns who it is, and until when it may be remembered (s)."""
         claims = jwt.decode(
             token,
             key,
-            algorithms=algorithms,
+            algorithms=[algorithm],
             issuer=self._issuer,
             audience=self._audience,
             options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
@@ -117,17 +161,17 @@ class TokenVerifier:
         subject = storable(str(claims["sub"]))
         if not subject or len(subject) > 200 or subject.startswith(_OURS):
             raise ValueError("unusable subject")
-        return Caller(subject, roles=frozenset(_texts(claims, "roles")), scopes=frozenset(_texts(claims, "scope")))
+        caller = Caller(subject, roles=frozenset(_texts(claims, "roles")), scopes=frozenset(_texts(claims, "scope")))
+        return caller, claims["exp"] + self._leeway_s
 
-    async def _key_of(self, token: str) -> tuple[Any, list[str]]:
+    async def _key_of(self, header: Mapping[str, Any]) -> tuple[jwt.PyJWK, str]:
         """Return what a token must be verified with: the shared secret, or the pair's public half that it names."""
-        header = jwt.get_unverified_header(token)
         if header.get("alg") == "HS256" and self._secret:
-            return self._secret, ["HS256"]
+            return self._secret, "HS256"
         key = await self._keys.find(str(header.get("kid", ""))) if self._keys else None
         if key is None or key.algorithm_name not in ALGORITHMS:
             raise ValueError("nothing to verify it with")
-        return key, [key.algorithm_name]
+        return key, key.algorithm_name
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> list[str]:

@@ -198,6 +198,11 @@ async def _on_weather(request: Request, exc: Exception) -> Response:
     return _render(request, ServiceUnavailable(retry_after_ms=1000))
 
 
+async def refused(request: Request, refusal: "Problem | Weather") -> Response:
+    """Return the answer to a refusal, for whoever stands outside of the framework's handlers."""
+    return await (_on_problem if isinstance(refusal, Problem) else _on_weather)(request, refusal)
+
+
 async def _on_hang_up(request: Request, exc: Exception) -> Response:  # noqa: ARG001  the framework's signature
     """Whoever left in the middle of the body reads no answer, and is no bug of ours."""
     return _render(request, RequestTimeout())

@@ -12,7 +12,7 @@ from reservation_service.api.answers import (
     reservation_view,
     time_left,
 )
-from reservation_service.api.dependencies import TheParts
+from reservation_service.api.dependencies import Parts, TheParts
 from reservation_service.api.hang_ups import ListeningForHangUp
 from reservation_service.api.schemas import ConvertBody, CreateHoldBody, ExtendHoldBody, HoldView, ReservationView
 from reservation_service.booking.holds import HoldAnswer, HoldRequest
@@ -34,6 +34,7 @@ from reservation_service.errors import (
     TimeSlotNotFound,
     TooManyActiveHolds,
 )
+from shared.auth import Caller
 from shared.bodies import parse_id
 from shared.door import TheCaller, TheKey
 from shared.idempotency import fingerprint
@@ -84,6 +85,11 @@ async def create_hold(
     later. When seats are lacking, or a place or a use of the discount, the caller's own older holds on this slot make
     way for a new key; they are then `released`.
     """
+    return await make_hold(parts, caller, key, body, request)
+
+
+async def make_hold(parts: Parts, caller: Caller, key: str, body: CreateHoldBody, request: Request) -> Response:
+    """Answer a request for a hold that is well-formed, whichever door it has come through. Raises its refusals."""
     sent = body.model_dump(mode="json", exclude_unset=True)
     wanted = HoldRequest(
         key=key,

@@ -7,7 +7,7 @@ and counts limits one by one, so that a refused request has used up some of them
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Timer
 from typing import Any, TypeVar, cast
 
@@ -68,11 +68,11 @@ class Policy:
     limit: Limit
     burst: int | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.limit.scope
 
-    @property
+    @cached_property
     def announced(self) -> str:
         """Return the policy as the `RateLimit-Policy` header writes it."""
         return f'"{self.name}";q={self.burst or self.limit.limit.amount};w={_whole_seconds(self._back_after_us)}'
@@ -82,21 +82,25 @@ class Policy:
         key = f"{self.name}:{who}"
         if self.burst:
             return Bucket(key, self.burst, self._interval_us)
-        return Window(key, self.limit.limit.amount, self._span_us)
+        return Window(key, self._amount, self._span_us)
 
     def left(self, left: Left) -> str:
         """Return what is left of it as the `RateLimit` header writes it; `t` says when the quota is whole again."""
         return f'"{self.name}";r={left.requests};t={_whole_seconds(left.full_again_us)}'
 
-    @property
+    @cached_property
+    def _amount(self) -> int:
+        return int(self.limit.limit.amount)
+
+    @cached_property
     def _span_us(self) -> int:
         return int(self.limit.limit.get_expiry()) * _US
 
-    @property
+    @cached_property
     def _interval_us(self) -> int:
         return int(self._span_us // self.limit.limit.amount)
 
-    @property
+    @cached_property
     def _back_after_us(self) -> int:
         return self.burst * self._interval_us if self.burst else self._span_us
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from reservation_service.booking.discounts import USED_UP, check_dates, uses_left
 from reservation_service.booking.one_flight import OneFlight
-from reservation_service.clients.slot_lock import SlotLocks
+from reservation_service.clients.slot_lock import Lease, SlotLocks
 from reservation_service.errors import (
     DiscountInvalid,
     SlotBusy,
@@ -201,13 +201,23 @@ def is_renewable(status: str, released_by: str | None, *, due: bool) -> bool:
 @asynccontextmanager
 async def slots_locked(locks: SlotLocks, slot_ids: Sequence[UUID]) -> AsyncIterator[None]:
     """Have these slots' locks meanwhile, or those that can be had at once: what happens inside is right without any."""
-    async with external_call("lock_slots"):
-        lease = await locks.acquire(slot_ids)
+    lease = await lock_slots(locks, slot_ids)
     try:
         yield
     finally:
-        async with external_call("unlock_slots"):
-            await locks.release(lease)
+        await unlock_slots(locks, lease)
+
+
+async def lock_slots(locks: SlotLocks, slot_ids: Sequence[UUID]) -> Lease:
+    """Take these slots' locks, or those that can be had at once; never raises."""
+    async with external_call("lock_slots"):
+        return await locks.acquire(slot_ids)
+
+
+async def unlock_slots(locks: SlotLocks, lease: Lease) -> None:
+    """Give locks back; never raises."""
+    async with external_call("unlock_slots"):
+        await locks.release(lease)
 
 
 async def lock_discount(tx: Connection, new: NewHold) -> Discount | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from reservation_service.booking.admission import slots_locked, take_alone
+from reservation_service.booking.admission import lock_slots, slots_locked, take_alone, unlock_slots
 from reservation_service.booking.pool_lane import PoolLane
 from reservation_service.booking.waiting_line import Answer, Waiting, WaitingLine
 from reservation_service.clients.slot_lock import SlotLocks
@@ -22,7 +22,8 @@ from shared.clock import Clock
 from shared.crashpoints import crashpoint
 from shared.database import Database, DatabaseAway
 
-_GROUP_MAX = 256
+# Small enough that PostgreSQL writes one group while this process answers the one before and reads the next.
+_GROUP_MAX = 64
 # A lock that is met twice but that no slot shows is on something else (a key): whoever waits for it waits alone.
 _LOCK_REFUSALS_MAX = 2
 
@@ -140,9 +141,12 @@ class GroupAdmission:
 
     async def _flush(self, group: list[Waiting]) -> None:
         self._metrics.admission_group_size.observe(len(group))
-        # Whoever is answered in here goes on at once; only the next group waits until the locks are given back.
-        async with slots_locked(self._locks, list(dict.fromkeys(waiting.new.time_slot_id for waiting in group))):
+        lease = await lock_slots(self._locks, list(dict.fromkeys(waiting.new.time_slot_id for waiting in group)))
+        try:
             outcome = await self._write(group)
+        finally:
+            # Asked for now, and waited for by nobody: the answer is heard only after all callers of this group were.
+            self._spawn(unlock_slots(self._locks, lease))
         self._metrics.admission_groups.labels(outcome).inc()
 
     async def _write(self, group: list[Waiting]) -> str:

@@ -12,7 +12,14 @@ from tests.bench.requests_to_come import get
 from tests.bench.wire_client import open_loop, wire_to
 from tests.load.running import poisson, quantile
 
-HOLD_FLAGS = ("smart_idempotency", "group_admission", "replace_own_hold", "distributed_lock", "rate_limiting")
+HOLD_FLAGS = (
+    "smart_idempotency",
+    "group_admission",
+    "lean_hold_door",
+    "replace_own_hold",
+    "distributed_lock",
+    "rate_limiting",
+)
 _WIDTH = 256
 _HOT_OF_TEN = 8  # so many of ten guests want the hot slot
 

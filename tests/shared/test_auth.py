@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import jwt
 import pytest
 from pydantic import SecretStr
 
-from shared.auth import GUEST_ISSUER, Caller, TokenVerifier
+from shared.auth import _REMEMBERED_MAX, _REMEMBERED_S, GUEST_ISSUER, Caller, TokenVerifier, _Remembered
 from shared.problems import Forbidden, Unauthenticated
 from shared.settings import SharedSettings
 
@@ -45,6 +46,37 @@ async def test_a_token_is_read_into_a_caller() -> None:
     assert caller == Caller("ada", frozenset({"operator"}), frozenset({"bookings:external", "other"}))
     caller.require_role("operator", "viewer")
     caller.require_scope("other")
+
+
+async def test_a_token_is_verified_once_while_it_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second call with a token is not a second verification; another token, or one with another end, is."""
+    verified, decode = list[str](), jwt.decode
+
+    def counting(bearer: str, *args: Any, **kwargs: Any) -> Any:
+        verified.append(bearer)
+        return decode(bearer, *args, **kwargs)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    doorkeeper, one, other = verifier(), token(sub="ada"), token(sub="bob")
+    for bearer, subject in ((one, "ada"), (one, "ada"), (other, "bob"), (one, "ada")):
+        assert (await doorkeeper.caller(f"Bearer {bearer}")).subject == subject
+    assert verified == [one, other]
+    with pytest.raises(Unauthenticated):
+        await doorkeeper.caller(f"Bearer {one[:-4]}AAAA")
+
+
+def test_what_is_remembered_ends() -> None:
+    """Nobody is known for longer than their token is good, nor for longer than a minute, nor are there ever too many."""
+    remembered, caller, now_s = _Remembered(), Caller("ada"), time.time()
+    remembered.keep(b"over", caller, now_s - 1)
+    remembered.keep(b"long", caller, now_s + 10_000)
+    assert remembered.find(b"over") is None
+    assert remembered.find(b"long") == caller
+    assert remembered._callers[b"long"][1] <= time.time() + _REMEMBERED_S
+    for number in range(2 * _REMEMBERED_MAX):
+        remembered.keep(number.to_bytes(4), caller, now_s + 10)
+    assert len(remembered._callers) <= _REMEMBERED_MAX
+    assert remembered.find(b"long") is None
 
 
 async def test_what_a_caller_may_not_do() -> None:

@@ -1,0 +1,143 @@
+"""Two ways lead to a hold, and nobody can tell by the answer which one was taken: same status, same words, same headers."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from reservation_service.flags import LEAN_HOLD_DOOR
+from tests.answers import answered
+from tests.reservation.box_office import BoxOffice, Customer, Offer
+
+# What says when, to whom and of which slot: it differs between any two answers.
+_OWN = (
+    "time_slot_id",
+    "items",
+    "price",
+    "request_id",
+    "trace_id",
+    "instance",
+    "id",
+    "expires_at",
+    "expires_in_ms",
+    "created_at",
+    "server_time",
+)
+Send = Callable[[Customer, Offer], Any]
+
+
+def _hold(**changed: Any) -> Send:
+    """Ask for a hold as it should be, but for what is changed: `key`, `headers`, `content`, or fields of the body."""
+    key: str = changed.pop("key", "key-{}")
+    headers: dict[str, str] = changed.pop("headers", {})
+    content: bytes | None = changed.pop("content", None)
+
+    async def send(customer: Customer, offer: Offer) -> httpx.Response:
+        body = {name: value for name, value in (offer.order() | changed).items() if value is not ...}
+        sent: dict[str, Any] = {"json": body} if content is None else {"content": content}
+        return await customer.ask("POST", "/v1/holds", key=key.format(uuid4()), headers=headers, **sent)
+
+    return send
+
+
+async def _without_a_key(customer: Customer, offer: Offer) -> httpx.Response:
+    return await customer.ask("POST", "/v1/holds", json=offer.order())
+
+
+async def _without_a_token(customer: Customer, offer: Offer) -> httpx.Response:
+    return await customer.http.post("/v1/holds", json=offer.order(), headers={"Idempotency-Key": "k"})
+
+
+async def _twice(customer: Customer, offer: Offer) -> httpx.Response:
+    key = f"key-{uuid4()}"
+    await customer.hold(offer, key=key)
+    return await customer.hold(offer, key=key)
+
+
+async def _same_key_for_another(customer: Customer, offer: Offer) -> httpx.Response:
+    key = f"key-{uuid4()}"
+    await customer.hold(offer, key=key)
+    return await customer.hold(offer, 2, key=key)
+
+
+REQUESTS: dict[str, tuple[Send, int]] = {
+    "as it should be": (_hold(), 201),
+    "with everything": (_hold(ttl_seconds=60, client_reference="r", metadata={"a": "ü"}), 201),
+    "again": (_twice, 201),
+    "another under the same key": (_same_key_for_another, 422),
+    "charset in the media type": (_hold(headers={"Content-Type": "application/json; charset=utf-8"}), 201),
+    "a quoted key": (_hold(key='"quoted-{}"'), 201),
+    "no token": (_without_a_token, 401),
+    "no key": (_without_a_key, 400),
+    "a key that is none": (_hold(key="two words"), 400),
+    "not JSON": (_hold(content=b"{", headers={"Content-Type": "application/json"}), 400),
+    "not a number": (_hold(content=b'{"items": NaN}', headers={"Content-Type": "application/json"}), 422),
+    "nothing": (_hold(content=b"", headers={"Content-Type": "application/json"}), 422),
+    "a form": (_hold(content=b"a=b", headers={"Content-Type": "application/x-www-form-urlencoded"}), 415),
+    "an unknown field": (_hold(price=0), 422),
+    "no items": (_hold(items=[]), 422),
+    "a float of seconds": (_hold(ttl_seconds=1.5), 422),
+    "a number larger than any": (_hold(ttl_seconds=10**30), 422),
+    "half a surrogate pair": (
+        _hold(content=b'{"client_reference": "\\ud800"}', headers={"Content-Type": "application/json"}),
+        422,
+    ),
+    "no such slot": (_hold(time_slot_id=str(uuid4())), 404),
+    "too many seats": (lambda customer, offer: customer.hold(offer, 11), 409),
+    "no such discount": (_hold(discount_code="NONE"), 422),
+    "too large": (_hold(client_reference="x" * 70_000), 413),
+}
+
+
+async def _turn(office: BoxOffice, *, lean: bool) -> None:
+    body = {"enabled": lean, "reason": "the other way is tried"}
+    answered(await office.operator().ask("PUT", f"/admin/v1/flags/{LEAN_HOLD_DOOR}", json=body))
+
+
+def _seen(answer: httpx.Response) -> tuple[int, Any, dict[str, str]]:
+    body = {name: value for name, value in answer.json().items() if name not in _OWN}
+    headers = {
+        name: value
+        if name not in {"request-id", "server-timing", "ratelimit", "expires-in-ms", "content-length"}
+        else ""
+        for name, value in answer.headers.items()
+    }
+    return answer.status_code, body, headers
+
+
+@pytest.mark.parametrize(("send", "status"), REQUESTS.values(), ids=REQUESTS)
+async def test_both_ways_answer_alike(office: BoxOffice, send: Send, status: int) -> None:
+    """Good or bad, a request gets the same answer through the lean door and by the ordinary route."""
+    by_door = await send(office.customer(), await office.offer(capacity=10))
+    await _turn(office, lean=False)
+    try:
+        by_route = await send(office.customer(), await office.offer(capacity=10))
+    finally:
+        await _turn(office, lean=True)
+    assert by_door.status_code == status, by_door.text
+    assert _seen(by_door) == _seen(by_route)
+
+
+async def test_the_short_way_is_taken(office: BoxOffice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good request does not go through the framework's route, and metrics count it under that route all the same."""
+    asked = list[str]()
+
+    async def ordinary(*_args: Any) -> Any:
+        asked.append("ordinary")
+        raise AssertionError
+
+    offer, before = await office.offer(), await _counted(office)
+    monkeypatch.setattr("reservation_service.api.holds.make_hold", ordinary)
+    answered(await office.customer().hold(offer), 201)
+    assert asked == []
+    assert await _counted(office) == before + 1
+
+
+async def _counted(office: BoxOffice) -> float:
+    """Return how many requests the metrics know of that made a hold."""
+    page = (await office.http.get("/metrics")).text
+    name = "http_server_request_duration_seconds_count"
+    lines = [line for line in page.splitlines() if line.startswith(name) and '"/v1/holds"' in line and '"201"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
