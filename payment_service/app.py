@@ -50,6 +50,7 @@ from shared.redis_health import redis_check
 from shared.signing import InternalSigner
 from shared.signing_keys import SigningKeys
 from shared.telemetry import end_tracing, fastapi_telemetry, metrics_router, tracer_provider
+from shared.telling import STRUCTURED_LOGGING
 from shared.ticker import Background
 
 MIGRATIONS = "payment_service.store.migrations"
@@ -147,11 +148,12 @@ def create_app(
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
-    app.include_router(metrics_router(metrics.registry))
+    app.include_router(metrics_router(metrics.registry, flags))
     limits = {stripe_webhook.PATH: stripe_webhook.BODY_LIMIT_BYTES}
     app.add_middleware(HttpEdge, metric=metrics.requests, body_limits=limits)
     app.state.parts = _parts(work, tokens)
     app.state.health = health
+    app.state.logs_in_json = partial(flags.is_on, STRUCTURED_LOGGING)
     return app
 
 

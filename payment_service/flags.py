@@ -1,6 +1,7 @@
 """Every feature flag of this service: off changes comfort and recovery time, never whether money is right."""
 
 from shared.flags import Flag
+from shared.telling import TELLING
 
 WEBHOOK_INBOX = "webhook_inbox"
 SETTLE_AT_THE_DOOR = "settle_at_the_door"
@@ -25,4 +26,5 @@ FLAGS = (
         off_means="nobody compares Stripe's book with ours: what no webhook tells is learnt when a guest or saga asks",
     ),
     Flag(SIGNED_INTERNAL_CALLS, off_means="a shared bearer secret is sent, and accepted too; never anonymous"),
+    *TELLING,
 )

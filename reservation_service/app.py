@@ -61,6 +61,7 @@ from shared.redis_health import redis_check
 from shared.signing import InternalSigner
 from shared.signing_keys import SigningKeys
 from shared.telemetry import end_tracing, fastapi_telemetry, metrics_router, tracer_provider
+from shared.telling import STRUCTURED_LOGGING
 from shared.ticker import Background
 
 MIGRATIONS = "reservation_service.store.migrations"
@@ -159,9 +160,10 @@ def create_app(
     app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
-    app.include_router(metrics_router(metrics.registry))
+    app.include_router(metrics_router(metrics.registry, flags))
     app.state.parts = _parts(work, tokens)
     app.state.health = health
+    app.state.logs_in_json = partial(flags.is_on, STRUCTURED_LOGGING)
     app.state.when_leaving = (work.watch.close,)
     _shorten_the_way(app)  # each of these stands around those before it
     _limit_rates(app)

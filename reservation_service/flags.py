@@ -1,6 +1,7 @@
 """Every feature flag of this service: off changes comfort and recovery time, never whether seats and money are right."""
 
 from shared.flags import Flag
+from shared.telling import TELLING
 
 SMART_IDEMPOTENCY = "smart_idempotency"
 GROUP_ADMISSION = "group_admission"
@@ -31,6 +32,7 @@ FLAGS = (
     ),
     Flag(HOLD_CLEANUP, off_means="no sweeper; expired seats are still free on demand"),
     Flag(SIGNED_INTERNAL_CALLS, off_means="a shared bearer secret instead of signatures, never anonymous"),
+    *TELLING,
 )
 
 FROZEN_WITH_SAGA = (SAGA_ORCHESTRATION,)

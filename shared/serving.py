@@ -36,13 +36,14 @@ def serve(
 ) -> None:
     """Serve until told to stop. Exits with status 1 and one clear line when the service cannot run like this.
 
-    `require_schema` is given the database's address and raises what `shared.schema_age` raises.
+    `require_schema` is given the database's address and raises what `shared.schema_age` raises. An app keeps in
+    `app.state.logs_in_json` what is asked before each line of the log.
     """
     try:
         settings = settings_class()
     except ValidationError as error:
         sys.exit(f"{name}: {_what_is_wrong(error)}")
-    configure_logging(name, settings)
+    lines = configure_logging(name, settings)
     try:
         asyncio.run(require_schema(database_url(settings).get_secret_value()))
     except SchemaOutdated as error:
@@ -50,6 +51,7 @@ def serve(
     except DatabaseAway as error:
         sys.exit(f"{name}: the database cannot be reached ({error})")
     app = create_app(settings)
+    lines.follow(app.state.logs_in_json)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -17,16 +17,19 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import Scope
 
+from shared.flags import Flags
 from shared.settings import SharedSettings
+from shared.telling import METRICS, POOL_METRICS
 
 _EXPORT_S = 3
 _LEAVE_S = 4.0
 # What a stranger writes and the framework copies: a search for an e-mail address stands in a query.
 _SAID_BY_STRANGERS = ("url.path", "url.query", "server.address", "http.request.method_original")
+_OF_THE_POOL = "db_client_connection"
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})
 
 
@@ -37,7 +40,25 @@ def _add_trace_id(_logger: Any, _method: str, event: structlog.typing.EventDict)
     return event
 
 
-def configure_logging(service: str, settings: SharedSettings) -> None:
+class LogLines:
+    """Draws the lines of the log: as JSON, unless settings or the flag that is followed say that people read them."""
+
+    def __init__(self, *, in_json: bool) -> None:
+        self._in_json = in_json
+        self._is_on: Callable[[], bool] = lambda: True
+        self._json = structlog.processors.JSONRenderer(serializer=_to_json)
+        self._text = structlog.dev.ConsoleRenderer()
+
+    def follow(self, is_on: Callable[[], bool]) -> None:
+        """Ask this before each line from now on."""
+        self._is_on = is_on
+
+    def __call__(self, logger: Any, name: str, event: structlog.typing.EventDict) -> str | bytes:
+        draw = self._json if self._in_json and self._is_on() else self._text
+        return draw(logger, name, event)
+
+
+def configure_logging(service: str, settings: SharedSettings) -> LogLines:
     """Send every line, ours and the libraries', through structlog to standard output."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     chain: list[structlog.typing.Processor] = [
@@ -48,9 +69,7 @@ def configure_logging(service: str, settings: SharedSettings) -> None:
         structlog.processors.EventRenamer("event"),
         structlog.processors.ExceptionRenderer(_stack),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(serializer=_to_json) if settings.log_json else structlog.dev.ConsoleRenderer()
-    )
+    renderer = LogLines(in_json=settings.log_json)
     structlog.configure(
         processors=[*chain, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -69,6 +88,7 @@ def configure_logging(service: str, settings: SharedSettings) -> None:
     logging.root.setLevel(level)
     for noisy in ("httpx", "httpcore", "uvicorn.access", "alembic", "stripe"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    return renderer
 
 
 def _stack(exc_info: Any) -> str:
@@ -140,13 +160,29 @@ def fastapi_telemetry(provider: TracerProvider) -> TelemetryConfig:
     )
 
 
-def metrics_router(registry: CollectorRegistry) -> APIRouter:
+class _Shown:
+    """What of a registry is on the page, as the flags stand."""
+
+    def __init__(self, registry: CollectorRegistry, flags: Flags) -> None:
+        self._registry = registry
+        self._flags = flags
+
+    def collect(self) -> Iterable[Metric]:
+        if not self._flags.is_on(METRICS):
+            return []
+        families = self._registry.collect()
+        if self._flags.is_on(POOL_METRICS):
+            return families
+        return (family for family in families if not family.name.startswith(_OF_THE_POOL))
+
+
+def metrics_router(registry: CollectorRegistry, flags: Flags) -> APIRouter:
     """Return `/metrics` in the OpenMetrics text format."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/metrics")
     async def metrics(_request: Request) -> Response:
-        page: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+        page: bytes = generate_latest(_Shown(registry, flags))  # type: ignore[no-untyped-call]
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
     return router

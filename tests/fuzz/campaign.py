@@ -51,7 +51,11 @@ class Found:
         grown = ", ".join(f"{name} {mib:+.0f} MiB" for name, mib in self.grown_mib.items())
         kinds = Counter(f"{status // 100}xx" if status else "hung up" for status in self.statuses.elements())
         told = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
-        return f"fuzz: requests={self.sent} ({told}) operations={len(self.tried)} bugs={len(self.bugs)} memory {grown}"
+        broken = sum(count for status, count in self.statuses.items() if status >= 500)
+        return (
+            f"fuzz: requests={self.sent} 5xx={broken} ({told}) operations={len(self.tried)} bugs={len(self.bugs)}"
+            f" memory {grown}"
+        )
 
 
 def run(system: System, draw: Draw, *, count: int, number: int, budget_s: float) -> Found:

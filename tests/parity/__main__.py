@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from deploy.embedded.databases import migrate
@@ -59,7 +60,7 @@ async def _try_all(
     async with open_parity(
         folder, reservation_url=urls["reservation"], payment_url=urls["payment"], redis_url=redis_url
     ) as (town, switches):
-        return await run(town, switches, combinations, budget_s=budget_s)
+        return await run(town, switches, combinations, budget_s=budget_s, announce=partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Lives through the contract once for each combination of flags, and asks every book after each."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +54,9 @@ async def run(
     *,
     budget_s: float = float("inf"),
     audit_each: bool = True,
+    announce: Callable[[str], None] = lambda _line: None,
 ) -> Tally:
-    """Try one combination after the other until the budget is spent; what is wrong is collected.
+    """Try one combination after the other until the budget is spent, and say so; what is wrong is collected.
 
     What breaks an invariant stays in the books, so that one audit in the end finds it too, and only cannot tell when.
     """
@@ -71,6 +72,7 @@ async def run(
             wrong = [f"{type(error).__name__}: {error}"]
         tally.done += 1
         tally.wrong += [f"{combination.name}: {line}" for line in wrong]
+        announce(f"  {'WRONG' if wrong else 'right'}  {combination.name}")
     tally.wrong += await _audited(town)
     return tally
 

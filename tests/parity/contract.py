@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 
 from reservation_service.flags import RATE_LIMITING, REPLACE_OWN_HOLD, SAGA_ORCHESTRATION, SMART_IDEMPOTENCY
+from shared.telling import METRICS, POOL_METRICS
 from tests.answers import answered, refused
 from tests.faults.forked.stories import BAD_CARD, GOOD_CARD
 from tests.faults.forked.town import Town
@@ -39,6 +40,7 @@ class Contract:
     async def tell(self) -> None:
         """Live through it. An answer that is not as promised fails at once."""
         bought = await self._hold_and_replay()
+        await self._look_at_the_pages()
         await self._pause()
         key, lost = await self._fill_up()
         await self._pause()
@@ -74,6 +76,13 @@ class Contract:
         assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
         refused(await self._hold(self._buyer, "buy", 1), 422, "IDEMPOTENCY_KEY_REUSED")
         return hold_id
+
+    async def _look_at_the_pages(self) -> None:
+        """What is scraped of either service tells as much as its flags let it."""
+        for door in (self._town.reservation, self._town.payment):
+            page = (await door.get("/metrics")).text
+            assert (page == "# EOF\n") is not self._on[METRICS]
+            assert ("db_client_connections{" in page) is (self._on[METRICS] and self._on[POOL_METRICS])
 
     async def _fill_up(self) -> tuple[str, str]:
         """The rest is held by another guest, whose older hold makes way for a newer one where that is promised.

@@ -1,5 +1,6 @@
 """The process: it says in one line why it cannot start, and stops when it is told to."""
 
+import json
 import os
 import signal
 import subprocess
@@ -92,12 +93,14 @@ def serving(database_url: str, **settings: str) -> Iterator[tuple[subprocess.Pop
 
 
 def test_it_serves_and_stops(payment_database_url: str) -> None:
-    """Ready on its port; SIGTERM ends it within its grace, with a good conscience."""
-    with serving(payment_database_url) as (process, _):
+    """Ready on its port; SIGTERM ends it within its grace, with a good conscience; text is logged while the flag is off."""
+    with serving(payment_database_url, FLAG_STRUCTURED_LOGGING="off") as (process, _):
         process.send_signal(signal.SIGTERM)
         printed, _ = process.communicate(timeout=10)
     assert process.returncode in {0, -signal.SIGTERM}
     assert b"canary" not in printed
+    assert b"Uvicorn running" in printed
+    assert b'"event"' not in printed
 
 
 def test_it_says_that_it_is_leaving_while_it_still_serves(payment_database_url: str) -> None:
@@ -109,7 +112,8 @@ def test_it_says_that_it_is_leaving_while_it_still_serves(payment_database_url: 
         )
         assert leaving.json()["status"] == "draining"
         assert httpx.get(f"{url}/livez", trust_env=False).status_code == 200
-        process.communicate(timeout=15)
+        printed, _ = process.communicate(timeout=15)
+    assert all("event" in json.loads(line) for line in printed.splitlines())
     assert process.returncode in {0, -signal.SIGTERM}
 
 

@@ -11,11 +11,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
+from sqlalchemy import MetaData
 
 from shared import telemetry
+from shared.flags import Flags, flag_overrides_table
+from shared.process_metrics import ProcessMetrics
 from shared.settings import SharedSettings
-from shared.telemetry import end_tracing, fastapi_telemetry, tracer_provider
+from shared.telemetry import LogLines, end_tracing, fastapi_telemetry, metrics_router, tracer_provider
+from shared.telling import TELLING
 from tests.answers import CANARY
 from tests.scenarios import fired
 
@@ -49,6 +54,38 @@ def stack_of(error: BaseException) -> str:
         raise error
     except BaseException:  # noqa: BLE001  whichever it is
         return telemetry._stack(sys.exc_info())
+
+
+async def page_of(**environment: str) -> list[str]:
+    """Return which metrics are scraped of a process with these start values of flags, and that the page has an end."""
+    metrics, app = ProcessMetrics(CollectorRegistry()), FastAPI(openapi_url=None)
+    flags = Flags(TELLING, flag_overrides_table(MetaData()), environment)
+    app.include_router(metrics_router(metrics.registry, flags))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        lines = (await client.get("/metrics")).text.splitlines()
+    return [line for line in lines if line.startswith(("# TYPE", "# EOF"))]
+
+
+async def test_the_page_shows_what_the_flags_let_it() -> None:
+    """X14: metrics off: a page of nothing, which is still one; pool_metrics off: all but the pool of connections."""
+    whole, poolless = await page_of(), await page_of(FLAG_POOL_METRICS="off")
+    assert await page_of(FLAG_METRICS="off") == ["# EOF"]
+    pool = ["# TYPE db_client_connections gauge", "# TYPE db_client_connection_wait_seconds histogram"]
+    assert [line for line in whole if line not in poolless] == pool
+    assert len(poolless) == len(whole) - len(pool) > 3
+
+
+def test_lines_are_drawn_as_the_flag_says_now() -> None:
+    """X14: structured_logging is asked before each line; whoever wants text by LOG_JSON gets text whatever it says."""
+    lines, on = LogLines(in_json=True), [True]
+    lines.follow(lambda: on[0])
+    assert lines(None, "info", {"event": "hello", "seats": 2}) == '{"event":"hello","seats":2}'
+    on[0] = False
+    text = str(lines(None, "info", {"event": "hello", "seats": 2}))
+    assert "hello" in text
+    assert not text.startswith("{")
+    on[0] = True
+    assert not str(LogLines(in_json=False)(None, "info", {"event": "hello"})).startswith("{")
 
 
 def test_a_stack_repeats_no_row() -> None:
