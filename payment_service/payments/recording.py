@@ -36,6 +36,7 @@ AMOUNT_MISMATCH = "amount_mismatch"
 STATUS_CONFLICT = "status_conflict"
 REFUND_MISMATCH = "refund_mismatch"
 DISPUTE_MISMATCH = "dispute_mismatch"
+_OVERTAKEN = "overtaken"
 
 
 async def change(tx: Connection, payment: Payment, **values: Any) -> Payment:
@@ -141,7 +142,7 @@ async def refund_seen(tx: Connection, payment: Payment, seen: RefundSeen, questi
 
 def _refund_of(known: list[Refund], seen: RefundSeen) -> Refund | None:
     by_their_id = [refund for refund in known if refund.stripe_refund_id == seen.id]
-    by_our_id = [refund for refund in known if refund.id == seen.refund_id and refund.stripe_refund_id is None]
+    by_our_id = [refund for refund in known if refund.id == seen.refund_id and refund.status is RefundStatus.REQUESTED]
     return next(iter(by_their_id + by_our_id), None)
 
 
@@ -150,13 +151,26 @@ async def _adopt(tx: Connection, payment: Payment, known: list[Refund], seen: Re
 
     One that carries an id of ours is ours, and its row was lost: under that id the caller will ask for it again.
     """
-    if seen.status not in REFUND_WITHOUT_EFFECT and claimed(known) + seen.amount > payment.captured:
+    if seen.status not in REFUND_WITHOUT_EFFECT and not await _has_room(tx, payment, known, seen.amount):
         return None
     refund_id = seen.refund_id
     if refund_id is None or await payments.find_refund(tx, refund_id):
         refund_id = derived_id(payment.id, f"stripe:{seen.id}")
     order = RefundPayment(refund_id=refund_id, amount=seen.amount, reason="made_at_stripe")
     return await payments.insert_refund(tx, payment.id, order)
+
+
+async def _has_room(tx: Connection, payment: Payment, known: list[Refund], amount: int) -> bool:
+    """Tell whether so much more can have gone back.
+
+    Stripe gives back no more than it took. What we have only asked for, and what does not fit beside what Stripe shows,
+    has therefore not happened there; left as it is, each would wait for the other for ever. It has failed.
+    """
+    sure = claimed([refund for refund in known if refund.status is not RefundStatus.REQUESTED]) + amount
+    for refund in known:
+        if refund.status is RefundStatus.REQUESTED and sure <= payment.captured < sure + refund.amount:
+            await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=_OVERTAKEN)
+    return claimed(await payments.refunds_of(tx, [payment.id])) + amount <= payment.captured
 
 
 async def dispute_seen(tx: Connection, payment: Payment, seen: DisputeSeen, question: int) -> Payment:
@@ -217,6 +231,8 @@ def _status_with(payment: Payment, refunds: list[Refund], refunded: int, dispute
         return PaymentStatus.REFUND_FAILED
     if refunded and refunded == payment.captured:
         return PaymentStatus.REFUNDED
+    if payment.status is PaymentStatus.REFUNDED:
+        return PaymentStatus.REFUND_FAILED  # one that was done has come back, if not the last one
     return PaymentStatus.PARTIALLY_REFUNDED if refunded else PaymentStatus.CAPTURED
 
 

@@ -1,5 +1,6 @@
 """The acts of the page: four forward, four back, and one look at how the payment stands."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from reservation_service.booking import reservations as booking_moves
@@ -53,6 +54,8 @@ _NO_REFUND_PENDING = frozenset(
         PaymentStatus.DISPUTE_LOST,
     }
 )
+# Refused before anything was begun under its id: the same order may come again.
+_PAYMENT_DISPUTED = "payment_disputed"
 _EVENTS = {
     Outcome.OK: Event.DONE,
     Outcome.DECLINED: Event.REFUSED,
@@ -152,7 +155,12 @@ class Steps:
         body = RefundPayment(refund_id=_refund_id(booking), amount=owed)
         async with external_call("refund_payment"):
             answer = await self._payments.refund(payment_id(booking), body)
-        return _arrived(booking, answer, asked.payment) if answer.outcome is Outcome.OK else _result(answer)
+        if answer.outcome is Outcome.OK:
+            return _arrived(booking, answer, asked.payment)
+        result = _result(answer)
+        if _is_dead(answer, asked.payment):
+            return replace(result, detail=result.detail | {"code": REFUND_FAILED, "because": result.detail.get("code")})
+        return result
 
     # the guest's bank
 
@@ -195,6 +203,16 @@ def _arrived(booking: Booking, answer: PaymentAnswer, asked: PaymentView) -> Res
     if newest.status in _NO_REFUND_PENDING:
         return Result(Event.REFUSED, newest, {"code": REFUND_FAILED})
     return Result(Event.UNDER_WAY, newest)
+
+
+def _is_dead(answer: PaymentAnswer, asked: PaymentView) -> bool:
+    """Tell whether this order was refused for good, and no other is on its way: what is tried next is another one.
+
+    The provider has refused it, or what is owed is another sum by now, because somebody gave a part back by hand.
+    """
+    newest = answer.payment or asked
+    passes = answer.error is not None and answer.error.code == _PAYMENT_DISPUTED
+    return answer.outcome is Outcome.DECLINED and not passes and newest.status in _NO_REFUND_PENDING
 
 
 def _owed_minor(booking: Booking, payment: PaymentView) -> int:

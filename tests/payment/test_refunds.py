@@ -153,3 +153,53 @@ async def test_a_refund_made_by_hand_counts(till: Till) -> None:
     body = {"refund_id": str(uuid4()), "amount": 501}
     answer = await till.post(f"/internal/v1/payments/{payment.id}/refunds", body, key="k")
     refused(answer, 409, "REFUND_EXCEEDS_PAYMENT")
+
+
+async def test_a_refund_by_hand_overtakes_what_was_only_asked_for(till: Till) -> None:
+    """S30: ours never left, somebody gave everything back at Stripe: ours has failed, and the books agree at once."""
+    payment, refund_id = await till.captured(), uuid4()
+    till.line.meets(never_connects)
+    assert (await till.refund(payment, 4500, refund_id)).outcome is Outcome.NOT_SENT
+    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=4500)
+    await till.deliver_all("refund.created")
+    await till.process()
+    seen = await till.seen(payment.id)
+    assert (seen.status, seen.refunded) == (PaymentStatus.REFUNDED, 4500)
+    again = await till.refund(payment, 4500, refund_id)
+    assert (again.outcome, again.error and again.error.code) == (Outcome.DECLINED, "refund_failed")
+    assert await net(till, payment.reservation_id) == 0
+
+
+async def test_a_part_given_back_by_hand_leaves_the_rest_to_another_order(till: Till) -> None:
+    """S30: what was asked for does not fit any more, the rest does; never more than was taken goes back."""
+    payment = await till.captured()
+    till.line.meets(never_connects)
+    await till.refund(payment, 4500)
+    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
+    await till.deliver_all("refund.created")
+    await till.process()
+    seen = await till.seen(payment.id)
+    assert (seen.status, seen.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 2000)
+    rest = view(await till.refund(payment, 2500))
+    assert (rest.status, rest.refunded) == (PaymentStatus.REFUNDED, 4500)
+    assert await net(till, payment.reservation_id) == 0
+
+
+async def test_an_earlier_refund_comes_back_after_the_last_one(till: Till) -> None:
+    """S27, I5: of two refunds that were done the first fails: the payment says so, and the rest can be ordered again.
+
+    Found by the simulation, in which it stayed `refunded` with half of the money, and its saga waited for ever.
+    """
+    payment = await till.captured()
+    by_hand = await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
+    await till.deliver_all("refund.created")
+    await till.process()
+    assert view(await till.refund(payment, 2500)).status is PaymentStatus.REFUNDED
+    await till.sandbox("POST", f"/refunds/{by_hand['id']}/settle", succeeded=False)
+    await till.deliver_all("refund.failed")
+    await till.process()
+    fired("S27", 1)
+    seen = await till.seen(payment.id)
+    assert (seen.status, seen.refunded) == (PaymentStatus.REFUND_FAILED, 2500)
+    rest = view(await till.refund(payment, 2000))
+    assert (rest.status, rest.refunded) == (PaymentStatus.REFUNDED, 4500)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from tests.answers import answered
 from tests.doubles import scripted_payments as acts
-from tests.reservation.box_office import BoxOffice, Customer, Offer
+from tests.reservation.box_office import DRAIN_S, BoxOffice, Customer, Offer
 
 TOTAL_MINOR = 9000
 
@@ -47,11 +47,11 @@ class Booked:
             id=UUID(self.id),
         )
         await self.office.parts.engine.run_due()
-        await self.office.parts.engine.drain(5)
+        await self.office.parts.engine.drain(DRAIN_S)
 
     async def tell(self, event: Any) -> None:
         answered(await self.office.tell(event))
-        await self.office.parts.engine.drain(5)
+        await self.office.parts.engine.drain(DRAIN_S)
 
     @property
     def entry(self) -> acts.Entry:

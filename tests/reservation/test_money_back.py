@@ -1,15 +1,16 @@
 """Money that has to come back: beside a capture, late, twice, refused, and days after everybody thought it had."""
 
 import asyncio
+from functools import partial
 from uuid import UUID
 
 import pytest
 
 from reservation_service.saga.definition import Event
-from shared.payment_contract import PaymentStatus
-from tests.answers import answered, refused
+from shared.payment_contract import Outcome, PaymentStatus
+from tests.answers import answered, refused, until_it_is_answered
 from tests.doubles import scripted_payments as acts
-from tests.reservation.box_office import BoxOffice
+from tests.reservation.box_office import DRAIN_S, BoxOffice
 from tests.reservation.called_off import TOTAL_MINOR, confirmed, pending
 from tests.scenarios import fired
 
@@ -33,7 +34,7 @@ async def test_a_cancel_meets_the_capture(office: BoxOffice, capture_method: str
     shown = answered(await booked.cancel(), 202)
     assert shown["status"] == "pending"
     go_on.set()
-    await office.parts.engine.drain(5)
+    await office.parts.engine.drain(DRAIN_S)
     shown = answered(await booked.cancel())
     assert (shown["status"], shown["payment"]["status"]) == ("cancelled", "refunded")
     moves = await office.sql(
@@ -78,7 +79,7 @@ async def test_a_refund_that_is_called_back_is_not_forgotten(office: BoxOffice) 
     saga = await booked.saga()
     assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: refund_failed")
     answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json={"reason": "once more"}))
-    await office.parts.engine.drain(5)
+    await office.parts.engine.drain(DRAIN_S)
     assert (booked.entry.refunded, (await booked.saga())["status"]) == (TOTAL_MINOR, "compensated")
     fired("S27", 1)
 
@@ -140,17 +141,39 @@ async def test_a_dispute_that_was_won_leaves_the_refund_to_a_person(office: BoxO
     assert (saga["status"], office.payments.refunds_of(booked.entry.id)) == ("needs_attention", [])
     why = {"reason": "the dispute was won"}
     answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
-    await office.parts.engine.drain(5)
+    await office.parts.engine.drain(DRAIN_S)
     assert ((await booked.saga())["status"], booked.entry.refunded) == ("compensated", TOTAL_MINOR)
     assert [one.amount for one in office.payments.refunds_of(booked.entry.id)] == [TOTAL_MINOR]
     fired("S28", office.payments.calls[began:].count(("refund", acts.DISPUTED.name)))
 
 
+@pytest.mark.parametrize("said", ["charge_disputed", "IDEMPOTENCY_KEY_REUSED"])
+async def test_a_refund_that_was_refused_for_good_is_ordered_anew(office: BoxOffice, said: str) -> None:
+    """S27, S30, I5: Stripe refused it, or a part went back by hand meanwhile: `retry` orders another one, under its own id.
+
+    Found by the simulation, in which every retry was answered with the first refusal, and the guest never paid back.
+    """
+    booked = await confirmed(office)
+    office.payments.script("refund", acts.Act("refused", outcome=Outcome.DECLINED, code=said))
+    answered(await booked.cancel(), 202)
+    saga = await booked.saga()
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "refund_payment: refund_failed")
+    why = {"reason": "once more"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
+    await office.parts.engine.drain(DRAIN_S)
+    assert ((await booked.saga())["status"], booked.entry.refunded) == ("compensated", TOTAL_MINOR)
+    (row,) = await office.sql("SELECT refund_attempt FROM reservations WHERE id = :id", id=UUID(booked.id))
+    assert row["refund_attempt"] == 2
+    (line,) = await office.sql("SELECT detail FROM saga_log WHERE event = 'refused' AND saga_id = :id", id=saga["id"])
+    assert line["detail"]["because"] == said
+    fired("S27", 1)
+
+
 async def test_two_cancels_are_one_refund(office: BoxOffice) -> None:
     """K05: eight calls at once under keys of their own, from the guest and an operator: one refund."""
     booked = await confirmed(office)
-    calls = [booked.cancel(key=f"k{n}") for n in range(6)] + [booked.cancel_as_operator() for _ in range(2)]
-    answers = await asyncio.gather(*calls)
+    ways = [partial(booked.cancel, key=f"k{n}") for n in range(6)] + [booked.cancel_as_operator] * 2
+    answers = await asyncio.gather(*map(until_it_is_answered, ways))
     assert {answer.status_code for answer in answers} <= {200, 202}, [answer.text for answer in answers]
     shown = answered(await booked.cancel(key="last"))
     assert (shown["status"], shown["payment"]["refunded"]["amount"]) == ("cancelled", TOTAL_MINOR)
@@ -185,7 +208,7 @@ async def test_a_refund_that_fails_has_a_second_path(office: BoxOffice) -> None:
     office.payments.refunds_take_time = False
     why = {"reason": "the bank is back"}
     answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
-    await office.parts.engine.drain(5)
+    await office.parts.engine.drain(DRAIN_S)
     assert answered(await booked.cancel())["payment"]["refunded"]["amount"] == TOTAL_MINOR // 2
     refunds = office.payments.refunds_of(booked.entry.id)
     assert [(one.amount, one.status) for one in refunds] == [(4500, "failed"), (4500, "succeeded")]
@@ -203,7 +226,7 @@ async def test_a_refund_that_fails_days_later_is_not_forgotten(office: BoxOffice
     answered(await booked.cancel(), 202)
     why = {"reason": "another account"}
     answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=why))
-    await office.parts.engine.drain(5)
+    await office.parts.engine.drain(DRAIN_S)
     assert (booked.entry.refunded, (await booked.saga())["status"]) == (TOTAL_MINOR, "compensated")
     (line,) = await office.sql(
         "SELECT step FROM saga_log WHERE saga_id = :id AND event = :event", id=saga["id"], event=str(Event.IN_VAIN)
@@ -262,7 +285,7 @@ async def test_nobody_vouches_for_what_was_called_off(office: BoxOffice) -> None
     refused(await office.operator().ask("POST", f"{path}/resolve", json=body), 409, "INVALID_SAGA_STATUS")
     office.payments.heal()
     answered(await office.operator().ask("POST", f"{path}/retry", json={"reason": "Stripe is back"}))
-    await office.parts.engine.drain(5)
+    await office.parts.engine.drain(DRAIN_S)
     assert (await office.status(booked.id), booked.entry.refunded) == ("cancelled", TOTAL_MINOR)
     fired("K04", 1)
 
