@@ -35,6 +35,28 @@ class Stripe:
         """Convert and pay in one go."""
         return self.pay(awaiting_payment(guest, hold_id), card=card)
 
+    def pay_by_debit(self, client_secret: str) -> str:
+        """Let somebody allow a bank debit for this one payment in Stripe's dashboard, and its guest pay with it.
+
+        Returns Stripe's id of the payment, which is `processing` until `settle`.
+        """
+        intent = client_secret.partition("_secret_")[0]
+        keys, path = self._credentials, f"/v1/payment_intents/{intent}"
+        allowed = {"allowed_payment_method_types[0]": "sepa_debit", "allowed_payment_method_types[1]": "card"}
+        answered(self._system.call("sandbox", "POST", path, token=keys.stripe_secret_key, data=allowed))
+        form = {
+            "client_secret": client_secret,
+            "payment_method_data[type]": "sepa_debit",
+            "payment_method_data[sepa_debit][iban]": "AT611904300234573201",
+        }
+        paid = self._system.call("sandbox", "POST", f"{path}/confirm", token=keys.stripe_publishable_key, data=form)
+        assert answered(paid)["status"] == "processing"
+        return intent
+
+    def settle(self, intent: str, *, succeeded: bool) -> None:
+        """Let a debit arrive, or come back."""
+        self._control("POST", f"/payment_intents/{intent}/settle", json={"succeeded": succeeded})
+
     def intents_of(self, reservation_id: str) -> list[dict[str, Any]]:
         """Return the lines of Stripe's book about this reservation, oldest first."""
         book = self._control("GET", "/book")["payment_intents"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ from tests.builders import Guest, Slot, a_guest, a_hold, a_slot, awaiting_paymen
 from tests.doubles.stripe_sandbox import Stripe
 from tests.system import System
 
-_QUICK = {"PAYMENT_WINDOW_SECONDS": "4", "UNKNOWN_GRACE_SECONDS": "0"}
+_WINDOW_S = 4
+_QUICK = {
+    "PAYMENT_WINDOW_SECONDS": str(_WINDOW_S),
+    "UNKNOWN_GRACE_SECONDS": "0",
+    "ASYNC_PAYMENT_MAX_SECONDS": "120",  # for money that is on its way, and for no other
+}
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,32 @@ def test_paying_late(system: System, stripe: Stripe, late: dict[str, Late]) -> N
     told = [(line["service"], line["what"]) for line in story["data"]]
     for wanted in (("reservation", "failed"), ("reservation", "confirmed"), ("payment", "captured")):
         assert wanted in told, told
+
+
+def test_a_debit_takes_longer_than_the_window(system: System, stripe: Stripe, hurried: None) -> None:
+    """S14: money that is on its way keeps its seats past window and grace; it arrives: confirmed; it comes back: free."""
+    slots = [a_slot(system, capacity=1, capture_method="automatic") for _ in range(2)]
+    guests = [a_guest(system) for _ in slots]
+    bookings = [a_hold(guest, slot)["id"] for guest, slot in zip(guests, slots, strict=True)]
+    debits = [
+        stripe.pay_by_debit(awaiting_payment(guest, booking)) for guest, booking in zip(guests, bookings, strict=True)
+    ]
+    deadline = monotonic() + _WINDOW_S
+    for guest, booking in zip(guests, bookings, strict=True):
+        eventually(lambda: answered(guest.see(booking)), _is_processing, within_s=10)  # noqa: B023  asked at once
+    eventually(monotonic, lambda now: now > deadline + 2, within_s=_WINDOW_S + 5)
+    for guest, booking, slot in zip(guests, bookings, slots, strict=True):
+        shown = answered(guest.see(booking))
+        assert (shown["status"], _is_processing(shown), free_seats(system, slot)) == ("pending", True, 0)
+        assert a_guest(system).hold(slot).status_code == 409
+    for debit, arrives in zip(debits, (True, False), strict=True):
+        stripe.settle(debit, succeeded=arrives)
+    price = guests[0].wait_for(bookings[0], "confirmed", within_s=20)["price"]["total"]["amount"]
+    guests[1].wait_for(bookings[1], "failed", within_s=20)
+    assert [stripe.money_of(booking) for booking in bookings] == [[price], [0]]
+    assert [free_seats(system, slot) for slot in slots] == [0, 1]
+    assert stripe.statuses_of(bookings[1]) == ["canceled"]
+
+
+def _is_processing(shown: Any) -> bool:
+    return bool(shown["payment"]["status"] == "processing")
