@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import text
+import asyncpg
+import orjson
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -13,6 +15,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from shared.clock import Clock, SystemClock
 from shared.crashpoints import crashpoint
+from shared.prepared import ERRORS, ONE_MOMENT, Begun, gave_up, json_text, one_statement, refuse_closed
 from shared.problems import Weather
 
 # SQLSTATE classes and codes that say "not now" rather than "never": connection trouble, admin shutdown, resources,
@@ -55,23 +58,29 @@ class PoolWatch(Protocol):
     def acquired(self, waited_s: float) -> None: ...
 
 
-def sqlstate(error: DBAPIError) -> str:
+def sqlstate(error: BaseException) -> str:
     """Return PostgreSQL's five-character code, or an empty string."""
-    return str(getattr(error.orig, "sqlstate", "") or "")
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlstate", "") or "")
 
 
 def is_weather(error: BaseException) -> bool:
     """Tell whether an error of the database is trouble that passes, rather than a bug of ours."""
-    if isinstance(error, DBAPIError):
-        code = sqlstate(error)
-        return error.connection_invalidated or code.startswith(_WEATHER_CLASSES) or code in _WEATHER_CODES
+    if isinstance(error, DBAPIError | asyncpg.PostgresError):
+        code, lost = sqlstate(error), isinstance(error, DBAPIError) and error.connection_invalidated
+        # A migration has changed what a prepared statement gives back: it is prepared anew when it comes again.
+        lost = lost or isinstance(error, asyncpg.InvalidCachedStatementError)
+        return lost or code.startswith(_WEATHER_CLASSES) or code in _WEATHER_CODES
     return isinstance(error, PoolTimeoutError | TimeoutError | OSError)
 
 
 def _weather(error: BaseException) -> DatabaseAway:
-    code = sqlstate(error) if isinstance(error, DBAPIError) else ""
+    code = sqlstate(error)
     kind = Overtaken if code in _GAVE_WAY else LockedOut if code == _LOCK_TIMEOUT else DatabaseAway
     return kind(type(error).__name__)
+
+
+_TROUBLE = (DBAPIError, PoolTimeoutError, TimeoutError, OSError, *ERRORS)
 
 
 class Database:
@@ -86,62 +95,71 @@ class Database:
     @classmethod
     def connect(cls, url: str, *, application_name: str, pool_size: int = 8, pool_timeout_s: float = 2.0) -> "Database":
         """Make the engine; no connection is opened yet. A statement may take 5 s, a lock 3 s."""
-        return cls(
-            create_async_engine(
-                url,
-                hide_parameters=True,  # an error's text ends in logs, and parameters hold guests' data and secrets
-                pool_size=pool_size,
-                max_overflow=0,
-                pool_timeout=pool_timeout_s,
-                pool_recycle=1800,
-                connect_args={
-                    "timeout": 5,
-                    "command_timeout": 6,
-                    "server_settings": {
-                        "application_name": application_name,
-                        "statement_timeout": "5000",
-                        "lock_timeout": "3000",
-                        "idle_in_transaction_session_timeout": "10000",
-                        "timezone": "UTC",
-                        "jit": "off",
-                    },
+        engine = create_async_engine(
+            url,
+            isolation_level="AUTOCOMMIT",  # `shared.prepared` begins and ends transactions, for both kinds of statements
+            skip_autocommit_rollback=True,
+            json_serializer=json_text,
+            json_deserializer=orjson.loads,
+            hide_parameters=True,  # an error's text ends in logs, and parameters hold guests' data and secrets
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_s,
+            pool_recycle=1800,
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 6,
+                "max_cached_statement_lifetime": 0,  # what is prepared stays so for as long as its connection
+                "server_settings": {
+                    "application_name": application_name,
+                    "statement_timeout": "5000",
+                    "lock_timeout": "3000",
+                    "idle_in_transaction_session_timeout": "10000",
+                    "timezone": "UTC",
+                    "jit": "off",
                 },
-            )
+            },
         )
+        event.listen(engine.sync_engine, "checkout", refuse_closed)
+        return cls(engine)
 
     @asynccontextmanager
-    async def transaction(self, name: str) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, name: str, *, of_one_statement: bool = False) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that commits on leaving, with a crash point on either side of the commit.
 
-        `name` is a literal: it names the crash points `<name>.before_commit` and `<name>.after_commit`.
+        `name` is a literal: it names the crash points `<name>.before_commit` and `<name>.after_commit`. One statement
+        (a prepared one) needs no BEGIN and no COMMIT: it is kept as a whole or not at all, and two trips are saved.
         Raises Conflict when a unique constraint was hit, and DatabaseAway when the database is not to be had or the
         outcome of the commit is not known: everything done in one of our transactions may safely be done again.
         """
         async with self._connection() as connection:
-            async with connection.begin():
-                yield connection
+            if of_one_statement:
                 crashpoint(f"{name}.before_commit")
+                with one_statement(connection):
+                    yield connection
+            else:
+                async with Begun(connection):
+                    yield connection
+                    crashpoint(f"{name}.before_commit")
             crashpoint(f"{name}.after_commit")
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Lend a connection in autocommit: each statement is its own snapshot, and nothing is left open."""
         async with self._connection() as connection:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """Lend a read-only connection whose statements all see one moment; for audits, which join many tables."""
-        async with self._connection() as connection:
-            await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            async with connection.begin():
-                yield connection
+        async with self._connection() as connection, Begun(connection, ONE_MOMENT):
+            yield connection
 
     async def lend(self) -> AsyncConnection:
         """Lend a connection for good; the borrower closes it. Raises DatabaseAway."""
         try:
             return await self.engine.connect()
-        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+        except _TROUBLE as error:
             raise DatabaseAway(type(error).__name__) from error
 
     @asynccontextmanager
@@ -155,11 +173,16 @@ class Database:
                 self.waiting -= 1
                 if self.watch:
                     self.watch.acquired(self._clock.monotonic() - started)
-                yield connection
-        except (DBAPIError, PoolTimeoutError, TimeoutError, OSError) as error:
+                try:
+                    yield connection
+                except BaseException as error:
+                    if await gave_up(connection, error) and isinstance(error, ERRORS):
+                        raise DatabaseAway(type(error).__name__) from error
+                    raise
+        except _TROUBLE as error:
             if is_weather(error):
                 raise _weather(error) from error
-            if isinstance(error, DBAPIError) and sqlstate(error) == _UNIQUE_VIOLATION:
+            if sqlstate(error) == _UNIQUE_VIOLATION:
                 raise Conflict from error
             raise
         finally:

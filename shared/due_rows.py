@@ -5,7 +5,7 @@ worker that was frozen: it writes only `WHERE lease_epoch = mine`. Judged by the
 """
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -15,12 +15,12 @@ from sqlalchemy import (
     DateTime,
     Float,
     Integer,
-    RowMapping,
     Table,
     Update,
     and_,
     bindparam,
     func,
+    null,
     or_,
     select,
     tuple_,
@@ -29,6 +29,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import ReturningUpdate
+
+from shared.changes import Shape, assignments, from_now, shape_of, written
+from shared.prepared import Prepared
+
+DueRow = Mapping[str, Any]
 
 
 def due_columns() -> tuple[Column[Any], ...]:
@@ -41,23 +46,23 @@ def due_columns() -> tuple[Column[Any], ...]:
     )
 
 
-def _in(delay_s: float | ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_s)
-
-
 def _free(table: Table) -> ColumnElement[bool]:
     return or_(table.c.lease_until.is_(None), table.c.lease_until < func.clock_timestamp())
 
 
-async def claim_due(connection: AsyncConnection, table: Table, *, limit: int, lease_s: float) -> Sequence[RowMapping]:
-    """Lease up to `limit` due rows, oldest first; rows that another worker is looking at are passed over."""
-    return await _rows(connection, _claim_due(table), {"at_most": limit, "lease_s": lease_s})
+async def claim_due(
+    connection: AsyncConnection, table: Table, *, limit: int, lease_s: float, also: tuple[ColumnElement[Any], ...] = ()
+) -> Sequence[DueRow]:
+    """Lease up to `limit` due rows, oldest first; rows that another worker is looking at are passed over.
+
+    `also` is told of each of them beside its columns.
+    """
+    return await _claim_due(table, also).rows(connection, at_most=limit, lease_s=lease_s)
 
 
-async def claim_one(connection: AsyncConnection, table: Table, row_id: UUID, *, lease_s: float) -> RowMapping | None:
+async def claim_one(connection: AsyncConnection, table: Table, row_id: UUID, *, lease_s: float) -> DueRow | None:
     """Lease one row now, whether or not it is due yet; None when it is finished or somebody holds it."""
-    rows = await _rows(connection, _claim_one(table), {"row_id": row_id, "lease_s": lease_s})
-    return rows[0] if rows else None
+    return await _claim_one(table).row(connection, row_id=row_id, lease_s=lease_s)
 
 
 async def claim_alike(
@@ -68,7 +73,7 @@ async def claim_alike(
     *,
     limit: int,
     lease_s: float,
-) -> Sequence[RowMapping]:
+) -> Sequence[DueRow]:
     """Lease unfinished rows that share one of these values, due or not: work that is done together anyway."""
     alike = (
         select(table.c.id)
@@ -78,14 +83,13 @@ async def claim_alike(
         .with_for_update(skip_locked=True)
         .cte("alike")
     )
-    return await _rows(connection, _lease(table, table.c.id.in_(select(alike.c.id))), {"lease_s": lease_s})
-
-
-# These are run for every booking several times. Made once per table they cost a few microseconds, not a millisecond.
+    leased = await connection.execute(_lease(table, table.c.id.in_(select(alike.c.id))), {"lease_s": lease_s})
+    rows: Sequence[DueRow] = leased.mappings().all()
+    return rows
 
 
 @cache
-def _claim_due(table: Table) -> ReturningUpdate[Any]:
+def _claim_due(table: Table, also: tuple[ColumnElement[Any], ...]) -> Prepared:
     due = (
         select(table.c.id)
         .where(and_(table.c.due_at <= func.clock_timestamp(), _free(table)))
@@ -94,44 +98,44 @@ def _claim_due(table: Table) -> ReturningUpdate[Any]:
         .with_for_update(skip_locked=True)
         .cte("due")  # a common table expression with a row lock is run once, so the limit is the limit
     )
-    return _lease(table, table.c.id.in_(select(due.c.id)))
+    return Prepared(_lease(table, table.c.id.in_(select(due.c.id)), *also))
 
 
 @cache
-def _claim_one(table: Table) -> ReturningUpdate[Any]:
-    return _lease(table, and_(table.c.id == bindparam("row_id"), table.c.due_at.is_not(None), _free(table)))
+def _claim_one(table: Table) -> Prepared:
+    return Prepared(_lease(table, and_(table.c.id == bindparam("row_id"), table.c.due_at.is_not(None), _free(table))))
+
+
+def renewal(table: Table) -> Update:
+    """Return what lengthens the lease of one row, and locks it, for a worker that still holds it."""
+    return update(table).where(_mine(table)).values(lease_until=from_now(bindparam("lease_s", type_=Float)))
 
 
 @cache
-def _renew(table: Table) -> Update:
-    one = and_(table.c.id == bindparam("row_id"), table.c.lease_epoch == bindparam("epoch"))
-    return update(table).where(one).values(lease_until=_in(bindparam("lease_s", type_=Float)))
+def _renew(table: Table) -> Prepared:
+    return Prepared(renewal(table))
 
 
-def _lease(table: Table, which: ColumnElement[bool]) -> ReturningUpdate[Any]:
+def _mine(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.id == bindparam("row_id"), table.c.lease_epoch == bindparam("epoch"))
+
+
+def _lease(table: Table, which: ColumnElement[bool], *also: ColumnElement[Any]) -> ReturningUpdate[Any]:
     return (
         update(table)
         .where(which)
         .values(
-            lease_until=_in(bindparam("lease_s", type_=Float)),
+            lease_until=from_now(bindparam("lease_s", type_=Float)),
             lease_epoch=table.c.lease_epoch + 1,
             attempts=table.c.attempts + 1,
         )
-        .returning(table)
+        .returning(table, *also)
     )
-
-
-async def _rows(
-    connection: AsyncConnection, claim: ReturningUpdate[Any], values: dict[str, Any]
-) -> Sequence[RowMapping]:
-    rows: Sequence[RowMapping] = (await connection.execute(claim, values)).mappings().all()
-    return rows
 
 
 async def still_mine(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *, lease_s: float) -> bool:
     """Lock the row and lengthen the lease; False when another worker has taken over, and nothing may be written."""
-    renewed = await connection.execute(_renew(table), {"row_id": row_id, "epoch": epoch, "lease_s": lease_s})
-    return renewed.rowcount == 1
+    return await _renew(table).count(connection, row_id=row_id, epoch=epoch, lease_s=lease_s) == 1
 
 
 async def still_mine_of(
@@ -139,7 +143,7 @@ async def still_mine_of(
 ) -> set[UUID]:
     """Do the same for many rows, given with their epochs; returns the ids of those that may be written."""
     renewed = await connection.execute(
-        update(table).where(_held(table, held)).values(lease_until=_in(lease_s)).returning(table.c.id)
+        update(table).where(_held(table, held)).values(lease_until=from_now(lease_s)).returning(table.c.id)
     )
     return set(renewed.scalars())
 
@@ -155,13 +159,32 @@ async def put_back(
 
     The worker may have finished it itself, in a transaction whose commit it never heard of.
     """
-    unfinished = table.c.due_at.is_not(None)
-    return await _settle(connection, table, row_id, epoch, unfinished, due_at=_in(due_in_s), **values)
+    settled = await _put_back(table, shape_of(values)).count(
+        connection, row_id=row_id, epoch=epoch, due_in_s=due_in_s, **written(values)
+    )
+    return settled == 1
 
 
 async def finish(connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, **values: Any) -> bool:
     """Give the lease up for good: the row never falls due again by itself."""
-    return await _settle(connection, table, row_id, epoch, due_at=None, **values)
+    settled = await _finish(table, shape_of(values)).count(connection, row_id=row_id, epoch=epoch, **written(values))
+    return settled == 1
+
+
+@cache
+def _put_back(table: Table, shape: Shape) -> Prepared:
+    due_at = from_now(bindparam("due_in_s", type_=Float))
+    unfinished = and_(_mine(table), table.c.due_at.is_not(None))
+    return Prepared(_given_up(table, shape).where(unfinished).values(due_at=due_at))
+
+
+@cache
+def _finish(table: Table, shape: Shape) -> Prepared:
+    return Prepared(_given_up(table, shape).where(_mine(table)).values(due_at=null()))
+
+
+def _given_up(table: Table, shape: Shape) -> Update:
+    return update(table).values(lease_until=null(), **assignments(table, shape))
 
 
 async def finish_all(
@@ -171,24 +194,15 @@ async def finish_all(
     await connection.execute(update(table).where(_held(table, held)).values(due_at=None, lease_until=None, **values))
 
 
-async def _settle(
-    connection: AsyncConnection, table: Table, row_id: UUID, epoch: int, *only_if: ColumnElement[bool], **values: Any
-) -> bool:
-    settled = await connection.execute(
-        update(table)
-        .where(table.c.id == row_id, table.c.lease_epoch == epoch, *only_if)
-        .values(lease_until=None, **values)
-    )
-    return settled.rowcount == 1
-
-
 async def make_due(connection: AsyncConnection, table: Table, row_id: UUID) -> None:
     """Let an unfinished row fall due now; attempts start anew, because something has changed."""
-    await connection.execute(
-        update(table)
-        .where(table.c.id == row_id, table.c.due_at.is_not(None))
-        .values(due_at=func.clock_timestamp(), attempts=0)
-    )
+    await _make_due(table).count(connection, row_id=row_id)
+
+
+@cache
+def _make_due(table: Table) -> Prepared:
+    unfinished = and_(table.c.id == bindparam("row_id"), table.c.due_at.is_not(None))
+    return Prepared(update(table).where(unfinished).values(due_at=func.clock_timestamp(), attempts=0))
 
 
 def backoff_s(

@@ -50,7 +50,7 @@ async def show_payment(parts: TheParts, _by: TheViewer, payment_id: ThePaymentId
         return PaymentDetailView(
             **PaymentRowView.model_validate(payment).model_dump(),
             balances=await ledger.balances(connection, payment_id),
-            refunds=[RefundView.model_validate(row) for row in await payments.refunds_of(connection, [payment_id])],
+            refunds=[RefundView.model_validate(row) for row in await payments.refunds_of(connection, payment_id)],
             disputes=[DisputeView.model_validate(row) for row in await disputes.of_payment(connection, payment_id)],
             ledger=[LedgerEntryView.model_validate(row) for row in await ledger.of_payment(connection, payment_id)],
         )

@@ -9,7 +9,7 @@ from payment_service.gateway.results import IntentSeen, Result
 from payment_service.payments import recording
 from payment_service.payments.recording import intent_metadata, key_for
 from payment_service.store import calls, payments
-from payment_service.store.calls import CREATE, Call, Earlier
+from payment_service.store.calls import CREATE, FIRST_KEY, Call, Earlier
 from payment_service.store.payments import Payment
 from shared.crashpoints import external_call
 from shared.database import Database
@@ -36,7 +36,7 @@ class Establishing:
         async with self._database.reading() as connection:
             earlier = await calls.earlier(connection, payment.id, CREATE)
             question = await payments.next_question(connection)
-        unsure, number = earlier.may_have_happened, max(earlier.key_number, 1)
+        unsure, number = earlier.may_have_happened, max(earlier.key_number, FIRST_KEY)
         if unsure and (earlier.key_is_spent or earlier.first_age_s > self._key_trusted_s):
             found = await self._look(payment, earlier, deadline)
             if found.value is not None:
@@ -44,25 +44,29 @@ class Establishing:
             if found.outcome is not Outcome.OK:
                 return payment, replace(found, outcome=Outcome.UNKNOWN)
             unsure, number = False, number + 1  # proven: the old key has made nothing
-        payment, result = await self._create(payment, number, deadline)
+        payment, result = await self._create_again(payment, number, deadline)
         if unsure and result.outcome is Outcome.NOT_SENT:
             result = replace(result, outcome=Outcome.UNKNOWN)
         return payment, result
 
-    async def _create(self, payment: Payment, number: int, deadline: float) -> tuple[Payment, Result[IntentSeen]]:
+    async def _create_again(self, payment: Payment, number: int, deadline: float) -> tuple[Payment, Result[IntentSeen]]:
         async with self._database.transaction("intend_create") as tx:
             payment = await payments.lock_existing(tx, payment.id)
             if payment.status is PaymentStatus.CANCELED:
                 # A cancel found nothing sent and ended the payment on the spot: nothing may be sent after that.
                 return payment, Result(Outcome.DECLINED, code="payment_canceled")
             call = await calls.begin(tx, payment.id, CREATE, key_number=number)
+        return await self.create(payment, call, deadline=deadline)
+
+    async def create(self, payment: Payment, call: Call, *, deadline: float) -> tuple[Payment, Result[IntentSeen]]:
+        """Make a call that has been written down, and record how it ended."""
         async with external_call("create_payment_intent"):
             result = await self._provider.create_intent(
                 amount=payment.amount,
                 currency=payment.currency,
                 capture_method=payment.capture_method,
                 metadata=intent_metadata(payment),
-                key=key_for(payment, CREATE, number),
+                key=key_for(payment, CREATE, call.key_number),
                 deadline=deadline,
             )
         return await self._record(payment, call, result), result

@@ -21,10 +21,15 @@ Posted = frozenset[tuple[Posting, str]]
 
 
 async def follow(tx: Connection, payment: Payment) -> None:
-    """Post what the rows of a locked payment show and its ledger does not."""
-    posted = await ledger.posted(tx, payment.id)
-    refunds = await payments.refunds_of(tx, [payment.id]) if payment.captured else []
-    disputed = await disputes.of_payment(tx, payment.id) if payment.captured else []
+    """Post what the rows of a locked payment show and its ledger does not.
+
+    Only what is taken back depends on what was posted before; a fact that is there already is not posted again.
+    """
+    has_more = bool(payment.captured) and await ledger.has_more(tx, payment.id)
+    refunds = await payments.refunds_of(tx, payment.id) if has_more else []
+    disputed = await disputes.of_payment(tx, payment.id) if has_more else []
+    takes_back = has_more or payment.status == PaymentStatus.CANCELED
+    posted = await ledger.posted(tx, payment.id) if takes_back else frozenset()
     await ledger.post(
         tx, payment, [fact for fact in facts(payment, refunds, disputed, posted) if fact.name not in posted]
     )

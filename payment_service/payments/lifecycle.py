@@ -19,7 +19,7 @@ from payment_service.payments.establishing import Establishing
 from payment_service.payments.recording import key_for
 from payment_service.states import CAPTURED, OPEN, SETTLED
 from payment_service.store import calls, payments
-from payment_service.store.calls import CANCEL, CAPTURE, CREATE, Call
+from payment_service.store.calls import CANCEL, CAPTURE, CREATE, FIRST_KEY, Call, Earlier
 from payment_service.store.payments import NO_CURRENCY, Payment
 from shared.crashpoints import external_call
 from shared.database import Connection, Database
@@ -34,6 +34,14 @@ class _Planned:
     intent_id: str
     call: Call
     key: str
+
+
+class _LookFirst(Exception):
+    """Nothing may be done to this payment before somebody has asked how it stands."""
+
+    def __init__(self, payment: Payment) -> None:
+        super().__init__(payment.status)
+        self.payment = payment
 
 
 class Lifecycle:
@@ -60,26 +68,32 @@ class Lifecycle:
 
     async def create(self, order: CreatePayment) -> PaymentAnswer:
         """Set a payment up at Stripe. Raises PaymentIdentityTaken (409) if the id means something else already."""
-        payment = await self._admit(order)
+        payment, call = await self._admit(order)
         if answer := self._known_create(payment):
             return answer
         deadline = self._provider.budget(self._budget_s)
-        payment, result = await self._establishing.establish(payment, deadline=deadline)
+        if call:
+            payment, result = await self._establishing.create(payment, call, deadline=deadline)
+        else:
+            payment, result = await self._establishing.establish(payment, deadline=deadline)
         self._nudge()
         if payment.status is PaymentStatus.CANCELED:
             return self._answers.not_ok(Outcome.DECLINED, payment, "payment_canceled")
         return self._answers.of_call(_unless_done(result, payment) if payment.trouble else result, payment)
 
-    async def _admit(self, order: CreatePayment) -> Payment:
+    async def _admit(self, order: CreatePayment) -> tuple[Payment, Call | None]:
+        """Return the payment; for a new one also the call that this transaction has written down: there is no earlier one."""
         async with self._database.transaction("admit_payment") as tx:
-            await payments.insert_new(tx, order)
+            payment = await payments.insert_new(tx, order)
+            if payment is not None:
+                return payment, await calls.begin(tx, payment.id, CREATE, key_number=FIRST_KEY)
             payment = await payments.lock(tx, order.payment_id)
             if payment is not None and payment.currency == NO_CURRENCY:
                 # The cancel came first and knew neither amount nor currency.
                 payment = await payments.learn_order(tx, order)
         if payment is None or not payment.is_the_one_of(order):
             raise PaymentIdentityTaken
-        return payment
+        return payment, None
 
     def _known_create(self, payment: Payment) -> PaymentAnswer | None:
         if payment.status is PaymentStatus.CANCELED or payment.cancel_requested_at:
@@ -95,8 +109,11 @@ class Lifecycle:
     async def capture(self, payment_id: UUID) -> PaymentAnswer:
         """Take the money that was authorised. Raises PaymentNotFound (404)."""
         deadline = self._provider.budget(self._budget_s)
-        await self._look_first(payment_id, CAPTURE, deadline)
-        planned = await self._plan_capture(payment_id)
+        try:
+            planned = await self._plan_capture(payment_id)
+        except _LookFirst as unsure:
+            await self._asking.ask(unsure.payment, deadline=deadline)
+            planned = await self._plan_capture(payment_id, looked=True)
         if isinstance(planned, PaymentAnswer):
             return planned
         async with external_call("capture_payment_intent"):
@@ -107,9 +124,13 @@ class Lifecycle:
             result = replace(result, outcome=Outcome.UNKNOWN)
         return self._known_capture(payment) or self._answers.of_call(_unless_done(result, payment), payment)
 
-    async def _plan_capture(self, payment_id: UUID) -> _Planned | PaymentAnswer:
+    async def _plan_capture(self, payment_id: UUID, *, looked: bool = False) -> _Planned | PaymentAnswer:
+        """Write down that the call is about to be made, or say why it is not. Raises _LookFirst."""
         async with self._database.transaction("intend_capture") as tx:
             payment = await payments.lock_existing(tx, payment_id)
+            earlier = await calls.earlier(tx, payment.id, CAPTURE)
+            if not looked and _must_look(payment, earlier, CAPTURE):
+                raise _LookFirst(payment)
             if answer := self._known_capture(payment):
                 return answer
             if payment.status in OPEN:
@@ -118,7 +139,7 @@ class Lifecycle:
                 processing = payment.status is PaymentStatus.PROCESSING
                 code = "payment_processing" if processing else "payment_not_authorized"
                 return self._answers.not_ok(Outcome.NOT_SENT, payment, code)
-            return await _plan(tx, payment, CAPTURE)
+            return await _plan(tx, payment, CAPTURE, earlier)
 
     def _known_capture(self, payment: Payment) -> PaymentAnswer | None:
         if payment.trouble:
@@ -141,7 +162,7 @@ class Lifecycle:
             payment, result = await self._establishing.establish(payment, deadline=deadline)
             if payment.intent_id is None and result.outcome is not Outcome.DECLINED:
                 return self._answers.of_call(_unless_done(result, payment), payment)
-        await self._look_first(payment_id, CANCEL, deadline)
+        await self._look_first(payment_id, deadline)
         planned = await self._plan_cancel(payment_id)
         self._nudge()
         if isinstance(planned, PaymentAnswer):
@@ -172,7 +193,9 @@ class Lifecycle:
             payment = await payments.lock_existing(tx, payment_id)
             if payment.intent_id is None and payment.status is PaymentStatus.SETUP_FAILED:
                 payment = await recording.change(tx, payment, status=PaymentStatus.CANCELED)
-            return self._known_cancel(payment) or await _plan(tx, payment, CANCEL)
+            if answer := self._known_cancel(payment):
+                return answer
+            return await _plan(tx, payment, CANCEL, await calls.earlier(tx, payment.id, CANCEL))
 
     def _known_cancel(self, payment: Payment) -> PaymentAnswer | None:
         if payment.trouble == recording.STATUS_CONFLICT:
@@ -183,15 +206,14 @@ class Lifecycle:
             return self._answers.not_ok(Outcome.TOO_LATE, payment, "already_captured")
         return None
 
-    async def _look_first(self, payment_id: UUID, step: str, deadline: float) -> None:
-        """Ask before acting if an earlier call of this step may have happened, or if what we know forbids it."""
+    async def _look_first(self, payment_id: UUID, deadline: float) -> None:
+        """Ask before cancelling if that may have happened before, or if what we know forbids it."""
         async with self._database.reading() as connection:
             payment = await payments.read(connection, payment_id)
-            earlier = await calls.earlier(connection, payment_id, step)
+            earlier = await calls.earlier(connection, payment_id, CANCEL)
         if payment is None:
             raise PaymentNotFound
-        too_early = step == CAPTURE and payment.status in OPEN
-        if payment.status not in SETTLED and (earlier.may_have_happened or too_early or payment.trouble):
+        if _must_look(payment, earlier, CANCEL):
             await self._asking.ask(payment, deadline=deadline)
 
     async def _conclude(self, planned: _Planned, result: Result[IntentSeen], deadline: float) -> Payment:
@@ -207,14 +229,19 @@ class Lifecycle:
         return payment
 
 
-async def _plan(tx: Connection, payment: Payment, step: str) -> _Planned:
+def _must_look(payment: Payment, earlier: Earlier, step: str) -> bool:
+    """Tell whether to ask first: an earlier call of this step may have happened, or what we know forbids it."""
+    too_early = step == CAPTURE and payment.status in OPEN
+    return payment.status not in SETTLED and (earlier.may_have_happened or too_early or bool(payment.trouble))
+
+
+async def _plan(tx: Connection, payment: Payment, step: str, earlier: Earlier) -> _Planned:
     """Write down that a step is about to be taken.
 
     Stripe repeats what it stored for a key, refusals included. So after a concluded call, when the state has been asked
     for, a new key is used: neither capture nor cancel can happen twice to one intent.
     """
-    earlier = await calls.earlier(tx, payment.id, step)
-    number = earlier.key_number + 1 if earlier.last_concluded else max(earlier.key_number, 1)
+    number = earlier.key_number + 1 if earlier.last_concluded else max(earlier.key_number, FIRST_KEY)
     call = await calls.begin(tx, payment.id, step, key_number=number)
     return _Planned(payment.id, payment.intent_id or "", call, key_for(payment, step, number))
 

@@ -38,16 +38,15 @@ class Notifying:
 
     async def deliver_due(self) -> int:
         """Deliver one batch; returns how many rows were due."""
-        async with self._database.transaction("claim_news") as tx:
+        async with self._database.transaction("claim_news", of_one_statement=True) as tx:
             rows = await outbox.claim(tx, limit=self._batch, lease_s=self._lease_s)
-            newest = await outbox.newest_versions(tx, [row["payment_id"] for row in rows])
         async with asyncio.TaskGroup() as group:
             for row in rows:
-                group.create_task(self._deliver(row, newest[row["payment_id"]]))
+                group.create_task(self._deliver(row))
         return len(rows)
 
-    async def _deliver(self, row: Row, newest_version: int) -> None:
-        if row["version"] < newest_version:
+    async def _deliver(self, row: Row) -> None:
+        if row["version"] < row["newest"]:
             # The newer row tells the full state, so this one has nothing left to say.
             await self._delivered(row, "superseded")
             return
@@ -56,13 +55,13 @@ class Notifying:
                 receipt = await self._reservations.tell(PaymentEvent.model_validate(row["event"]))
         except NotDelivered as trouble:
             self._metrics.news_delivered.labels("failed").inc()
-            async with self._database.transaction("put_news_back") as tx:
+            async with self._database.transaction("put_news_back", of_one_statement=True) as tx:
                 await outbox.failed(tx, row, trouble.what, due_in_s=self._backoff(row["attempts"]))
             return
         await self._delivered(row, receipt)
 
     async def _delivered(self, row: Row, receipt: str) -> None:
-        async with self._database.transaction("finish_news") as tx:
+        async with self._database.transaction("finish_news", of_one_statement=True) as tx:
             await outbox.delivered(tx, row, receipt)
         self._metrics.news_delivered.labels(receipt).inc()
 

@@ -123,7 +123,7 @@ async def refund_seen(tx: Connection, payment: Payment, seen: RefundSeen, questi
     if seen.currency != payment.currency:
         log.error("payment_contradicted", payment_id=str(payment.id), contradiction=AMOUNT_MISMATCH)
         return await payments.note(tx, payment.id, trouble=AMOUNT_MISMATCH)
-    known = await payments.refunds_of(tx, [payment.id])
+    known = await payments.refunds_of(tx, payment.id)
     refund = _refund_of(known, seen)
     if refund is None:
         refund = await _adopt(tx, payment, known, seen)
@@ -170,7 +170,7 @@ async def _has_room(tx: Connection, payment: Payment, known: list[Refund], amoun
     for refund in known:
         if refund.status is RefundStatus.REQUESTED and sure <= payment.captured < sure + refund.amount:
             await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=_OVERTAKEN)
-    return claimed(await payments.refunds_of(tx, [payment.id])) + amount <= payment.captured
+    return claimed(await payments.refunds_of(tx, payment.id)) + amount <= payment.captured
 
 
 async def dispute_seen(tx: Connection, payment: Payment, seen: DisputeSeen, question: int) -> Payment:
@@ -205,7 +205,7 @@ def claimed(refunds: list[Refund]) -> int:
 
 async def sum_up(tx: Connection, payment: Payment) -> Payment:
     """Derive the payment's status and refunded amount from its refunds and disputes."""
-    refunds = await payments.refunds_of(tx, [payment.id])
+    refunds = await payments.refunds_of(tx, payment.id)
     refunded = sum(refund.amount for refund in refunds if refund.status == RefundStatus.SUCCEEDED)
     disputed = {dispute.status for dispute in await disputes.of_payment(tx, payment.id)}
     status = _status_with(payment, refunds, refunded, disputed)

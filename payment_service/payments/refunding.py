@@ -73,7 +73,7 @@ class Refunding:
             payment = await payments.lock_existing(tx, payment_id)
             refund = await payments.find_refund(tx, order.refund_id)
             if refund is None:
-                others = await payments.refunds_of(tx, [payment.id])
+                others = await payments.refunds_of(tx, payment.id)
                 claimed = recording.claimed(others) + order.amount
                 if claimed > payment.captured:
                     raise RefundExceedsPayment

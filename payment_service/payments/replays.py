@@ -5,12 +5,11 @@ answer is given with the payment as it is now, because what was true then may ha
 """
 
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 from payment_service.metrics import Metrics
 from payment_service.payments.answers import PAYMENT_DISPUTED, Answers
 from payment_service.store import idempotency, payments
-from payment_service.store.idempotency import Keyed, Stored
+from payment_service.store.idempotency import Keyed
 from shared.database import Database
 from shared.payment_contract import CallError, Outcome, PaymentAnswer
 from shared.problems import IdempotencyInProgress, IdempotencyKeyReused
@@ -34,34 +33,35 @@ class Replays:
 
         Raises IdempotencyKeyReused (422) for another body and IdempotencyInProgress (409) while the first one runs.
         """
-        async with self._database.transaction("claim_key") as tx:
-            stored = await idempotency.claim(tx, request, lease_s=self._lease_s)
-        if stored is not None:
-            return await self._replay(request.payment_id, stored)
+        async with self._database.transaction("claim_key", of_one_statement=True) as tx:
+            claimed = await idempotency.claim(tx, request, lease_s=self._lease_s)
+        if not claimed:
+            return await self._replay(request)
         try:
             answer = await act()
         except Exception:
             # A process that is killed here leaves the marker to its lease.
-            async with self._database.transaction("let_key_go") as tx:
+            async with self._database.transaction("let_key_go", of_one_statement=True) as tx:
                 await idempotency.let_go(tx, request)
             raise
         await self._settle(request, answer)
         self._metrics.outcomes.labels(request.route, str(answer.outcome)).inc()
         return answer
 
-    async def _replay(self, payment_id: UUID, stored: Stored) -> PaymentAnswer:
-        if not stored.same_request:
-            raise IdempotencyKeyReused
-        if stored.outcome is None:
-            raise IdempotencyInProgress(retry_after_ms=1000)
+    async def _replay(self, request: Keyed) -> PaymentAnswer:
         async with self._database.reading() as connection:
-            payment = await payments.read(connection, payment_id)
+            stored = await idempotency.kept(connection, request)
+            payment = await payments.read(connection, request.payment_id)
+        if stored is not None and not stored.same_request:
+            raise IdempotencyKeyReused
+        if stored is None or stored.outcome is None:
+            raise IdempotencyInProgress(retry_after_ms=1000)
         error = CallError.model_validate(stored.error) if stored.error else None
         view = self._answers.view(payment) if payment else None
         return PaymentAnswer(outcome=stored.outcome, payment=view, error=error)
 
     async def _settle(self, request: Keyed, answer: PaymentAnswer) -> None:
-        async with self._database.transaction("settle_key") as tx:
+        async with self._database.transaction("settle_key", of_one_statement=True) as tx:
             if answer.error is not None and answer.error.code in _PASSES:
                 await idempotency.take_back(tx, request)
             elif answer.outcome in _FINAL:

@@ -13,13 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.states import BreakerState
 from payment_service.store.tables import breakers
+from shared.changes import from_now
 from shared.database import Connection, Row
+from shared.prepared import Prepared
 
 _NO_PROBE = {"probe": None, "probe_until": None}
-
-
-def _in(delay_s: float) -> ColumnElement[Any]:
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_s)
 
 
 def _left_s(until: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -28,27 +26,33 @@ def _left_s(until: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.greatest(func.coalesce(left, 0), 0)
 
 
+_READ = Prepared(
+    select(
+        breakers.c.name,
+        breakers.c.state,
+        breakers.c.since,
+        breakers.c.reason,
+        breakers.c.forced,
+        breakers.c.forced_by,
+        _left_s(breakers.c.rests_until).label("rest_left_s"),
+        _left_s(breakers.c.probe_until).label("probe_left_s"),
+    )
+)
+
+
 async def read(connection: Connection) -> Sequence[Row]:
     """Return every breaker that ever did anything."""
-    found = await connection.execute(
-        select(
-            breakers.c.name,
-            breakers.c.state,
-            breakers.c.since,
-            breakers.c.reason,
-            breakers.c.forced,
-            breakers.c.forced_by,
-            _left_s(breakers.c.rests_until).label("rest_left_s"),
-            _left_s(breakers.c.probe_until).label("probe_left_s"),
-        )
-    )
-    rows: Sequence[Row] = found.mappings().all()
-    return rows
+    return await _READ.rows(connection)
 
 
 async def open_(connection: Connection, name: str, reason: str, *, rest_s: float) -> None:
     """Open a breaker; one that is open already, or that an operator holds, stays as it is."""
-    values = {"state": BreakerState.OPEN, "since": func.clock_timestamp(), "rests_until": _in(rest_s), "reason": reason}
+    values = {
+        "state": BreakerState.OPEN,
+        "since": func.clock_timestamp(),
+        "rests_until": from_now(rest_s),
+        "reason": reason,
+    }
     await connection.execute(
         insert(breakers)
         .values(name=name, **values)
@@ -72,7 +76,7 @@ async def claim_probe(connection: Connection, name: str, probe: UUID, *, lease_s
             breakers.c.rests_until <= func.clock_timestamp(),
             nobody,
         )
-        .values(probe=probe, probe_until=_in(lease_s))
+        .values(probe=probe, probe_until=from_now(lease_s))
     )
     return claimed.rowcount == 1
 
@@ -85,7 +89,7 @@ async def close(connection: Connection, name: str, probe: UUID, reason: str) -> 
 
 async def rest_again(connection: Connection, name: str, probe: UUID, reason: str, *, rest_s: float) -> None:
     """Let a breaker rest once more after a bad probe."""
-    await connection.execute(_after_probe(name, probe).values(rests_until=_in(rest_s), reason=reason, **_NO_PROBE))
+    await connection.execute(_after_probe(name, probe).values(rests_until=from_now(rest_s), reason=reason, **_NO_PROBE))
 
 
 def _after_probe(name: str, probe: UUID) -> Update:

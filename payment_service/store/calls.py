@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from payment_service.store.payments import next_question
-from payment_service.store.tables import payment_calls
+from payment_service.store.tables import payment_calls, question_numbers
+from shared.changes import placed
 from shared.database import Connection, Row
 from shared.payment_contract import Outcome
+from shared.prepared import Prepared
 
 CREATE, CAPTURE, CANCEL, REFUND = "create", "capture", "cancel", "refund"
+FIRST_KEY = 1
 
 _CONCLUDED = frozenset({Outcome.DECLINED, Outcome.UNKNOWN, Outcome.TOO_LATE})
 
@@ -42,21 +44,32 @@ class Call:
     key_number: int
 
 
+_EARLIER = Prepared(
+    select(
+        payment_calls.c.key_number,
+        payment_calls.c.outcome,
+        payment_calls.c.key_is_spent,
+        payment_calls.c.asked_at,
+        func.extract("epoch", func.clock_timestamp() - payment_calls.c.asked_at).label("age_s"),
+    )
+    .where(payment_calls.c.payment_id == bindparam("payment_id"), payment_calls.c.step == bindparam("step"))
+    .order_by(payment_calls.c.question)
+)
+_BEGIN = Prepared(
+    insert(payment_calls)
+    .values(question=question_numbers.next_value(), **placed(payment_calls, "payment_id", "step", "key_number"))
+    .returning(payment_calls.c.question)
+)
+_END = Prepared(
+    update(payment_calls)
+    .where(payment_calls.c.question == bindparam("of_question"))
+    .values(answered_at=func.clock_timestamp(), **placed(payment_calls, "outcome", "code", "key_is_spent"))
+)
+
+
 async def earlier(connection: Connection, payment_id: UUID, step: str) -> Earlier:
     """Sum up the calls of one step (a refund's step carries its id)."""
-    age_s = func.extract("epoch", func.clock_timestamp() - payment_calls.c.asked_at)
-    found = await connection.execute(
-        select(
-            payment_calls.c.key_number,
-            payment_calls.c.outcome,
-            payment_calls.c.key_is_spent,
-            payment_calls.c.asked_at,
-            age_s.label("age_s"),
-        )
-        .where(payment_calls.c.payment_id == payment_id, payment_calls.c.step == step)
-        .order_by(payment_calls.c.question)
-    )
-    rows = found.mappings().all()
+    rows = await _EARLIER.rows(connection, payment_id=payment_id, step=step)
     if not rows:
         return Earlier()
     number = max(row["key_number"] for row in rows)
@@ -80,20 +93,13 @@ def _may_have_happened(outcomes: list[str | None]) -> bool:
 
 async def begin(tx: Connection, payment_id: UUID, step: str, *, key_number: int) -> Call:
     """Write down that a call is about to be made."""
-    question = await next_question(tx)
-    await tx.execute(
-        insert(payment_calls).values(question=question, payment_id=payment_id, step=step, key_number=key_number)
-    )
+    question = await _BEGIN.value(tx, payment_id=payment_id, step=step, key_number=key_number)
     return Call(question, key_number)
 
 
 async def end(tx: Connection, call: Call, outcome: Outcome, code: str, *, key_is_spent: bool) -> None:
     """Write down what came of it."""
-    await tx.execute(
-        update(payment_calls)
-        .where(payment_calls.c.question == call.question)
-        .values(outcome=outcome, code=code or None, key_is_spent=key_is_spent, answered_at=func.clock_timestamp())
-    )
+    await _END.count(tx, of_question=call.question, outcome=outcome, code=code or None, key_is_spent=key_is_spent)
 
 
 async def journal(connection: Connection, payment_id: UUID) -> Sequence[Row]:

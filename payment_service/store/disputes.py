@@ -1,17 +1,17 @@
 """Rows of disputes, as Stripe showed them last."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.states import DISPUTE_HOLDS_MONEY, DisputeStatus
 from payment_service.store.tables import disputes
 from shared.database import Connection
+from shared.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,17 @@ class Dispute:
 _COLUMNS = tuple(disputes.c[field.name] for field in fields(Dispute))
 
 
+_OF_PAYMENT = Prepared(
+    select(*_COLUMNS)
+    .where(disputes.c.payment_id == bindparam("payment_id"))
+    .order_by(disputes.c.created_at, disputes.c.id)
+)
+
+
 async def of_payment(connection: Connection, payment_id: UUID) -> list[Dispute]:
     """Return the disputes of a payment, oldest first."""
-    return await of_payments(connection, [payment_id])
-
-
-async def of_payments(connection: Connection, payment_ids: Sequence[UUID]) -> list[Dispute]:
-    found = await connection.execute(
-        select(*_COLUMNS).where(disputes.c.payment_id.in_(payment_ids)).order_by(disputes.c.created_at, disputes.c.id)
-    )
-    return [Dispute(**{**row, "status": DisputeStatus(row["status"])}) for row in found.mappings()]
+    rows = await _OF_PAYMENT.rows(connection, payment_id=payment_id)
+    return [Dispute(**{**row, "status": DisputeStatus(row["status"])}) for row in rows]
 
 
 async def held_of(connection: Connection, payment_id: UUID) -> int:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Float, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.sql.dml import ReturningInsert
 
 from payment_service.store.tables import idempotent_answers as answers
+from shared.changes import from_now, placed
 from shared.database import Connection
 from shared.payment_contract import Outcome
+from shared.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -32,71 +33,62 @@ class Stored:
     error: dict[str, Any] | None
 
 
-def _in(delay_s: float | ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, delay_s)
-
-
-def _claim() -> ReturningInsert[Any]:
+def _claim() -> Prepared:
     free = or_(answers.c.lease_until.is_(None), answers.c.lease_until < func.clock_timestamp())
-    lease_until = _in(bindparam("lease_s", type_=Float))
+    lease_until = from_now(bindparam("lease_s", type_=Float))
     new = insert(answers).values(
-        route=bindparam("of_route"),
-        key=bindparam("of_key"),
-        fingerprint=bindparam("of_fingerprint"),
-        payment_id=bindparam("of_payment"),
-        lease_until=lease_until,
+        lease_until=lease_until, **placed(answers, "route", "key", "fingerprint", "payment_id")
     )
     same = answers.c.fingerprint == new.excluded.fingerprint
-    return new.on_conflict_do_update(
-        index_elements=["route", "key"],
-        set_={"lease_until": lease_until},
-        where=and_(answers.c.outcome.is_(None), free, same),
-    ).returning(answers.c.key)
-
-
-_CLAIM = _claim()  # made once: it would cost more than to run it
-
-
-def _of(request: Keyed) -> ColumnElement[bool]:
-    return and_(answers.c.route == request.route, answers.c.key == request.key)
-
-
-async def claim(tx: Connection, request: Keyed, *, lease_s: float) -> Stored | None:
-    """Mark a request as running; None means: it is yours. Else what is kept, final or not."""
-    claimed = await tx.execute(
-        _CLAIM,
-        {
-            "of_route": request.route,
-            "of_key": request.key,
-            "of_fingerprint": request.fingerprint,
-            "of_payment": request.payment_id,
-            "lease_s": lease_s,
-        },
+    return Prepared(
+        new.on_conflict_do_update(
+            index_elements=["route", "key"],
+            set_={"lease_until": lease_until},
+            where=and_(answers.c.outcome.is_(None), free, same),
+        ).returning(answers.c.key)
     )
-    if claimed.first():
+
+
+_THE_ONE = and_(answers.c.route == bindparam("of_route"), answers.c.key == bindparam("of_key"))
+_UNFINISHED = and_(_THE_ONE, answers.c.outcome.is_(None))
+_CLAIM = _claim()
+_KEPT = Prepared(select(answers).where(_THE_ONE))
+_KEEP = Prepared(update(answers).where(_UNFINISHED).values(lease_until=None, **placed(answers, "outcome", "error")))
+_LET_GO = Prepared(update(answers).where(_UNFINISHED).values(lease_until=None))
+_TAKE_BACK = Prepared(delete(answers).where(_UNFINISHED))
+
+
+async def claim(tx: Connection, request: Keyed, *, lease_s: float) -> bool:
+    """Mark a request as running; False when its key is kept, running elsewhere, or another request's."""
+    return await _CLAIM.row(tx, **vars(request), lease_s=lease_s) is not None
+
+
+async def kept(connection: Connection, request: Keyed) -> Stored | None:
+    """Return what is kept under a key that could not be claimed; None when it was taken back meanwhile."""
+    row = await _KEPT.row(connection, **_of(request))
+    if row is None:
         return None
-    kept = (await tx.execute(select(answers).where(_of(request)))).mappings().one()
-    outcome = Outcome(kept["outcome"]) if kept["outcome"] else None
-    return Stored(kept["fingerprint"] == request.fingerprint, outcome, kept["error"])
+    outcome = Outcome(row["outcome"]) if row["outcome"] else None
+    return Stored(row["fingerprint"] == request.fingerprint, outcome, row["error"])
 
 
 async def keep(tx: Connection, request: Keyed, outcome: Outcome, error: dict[str, Any] | None) -> None:
     """Make an outcome final; the first one wins."""
-    await tx.execute(
-        update(answers)
-        .where(_of(request), answers.c.outcome.is_(None))
-        .values(outcome=outcome, error=error, lease_until=None)
-    )
+    await _KEEP.count(tx, **_of(request), outcome=outcome, error=error)
 
 
 async def let_go(tx: Connection, request: Keyed) -> None:
     """Free the key at once: nothing final came of it, the same call may come again. What it meant stays."""
-    await tx.execute(update(answers).where(_of(request), answers.c.outcome.is_(None)).values(lease_until=None))
+    await _LET_GO.count(tx, **_of(request))
 
 
 async def take_back(tx: Connection, request: Keyed) -> None:
     """Forget a key under which nothing was begun: the next order that it carries may be another one."""
-    await tx.execute(delete(answers).where(_of(request), answers.c.outcome.is_(None)))
+    await _TAKE_BACK.count(tx, **_of(request))
+
+
+def _of(request: Keyed) -> dict[str, str]:
+    return {"of_route": request.route, "of_key": request.key}
 
 
 async def forget(tx: Connection, *, older_than_days: int, limit: int) -> int:

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.states import POSTINGS, Account, Posting
 from payment_service.store.payments import PAYMENT_COLUMNS, Payment, payment_of
+from payment_service.store.tables import disputes, payments, refunds
 from payment_service.store.tables import ledger_entries as entries
-from payment_service.store.tables import payments
+from shared.changes import placed
 from shared.database import Connection
 from shared.identifiers import derived_id
+from shared.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -30,21 +33,44 @@ class Fact:
         return self.posting, self.cause
 
 
+_POSTED = Prepared(
+    select(entries.c.posting, entries.c.cause).where(entries.c.payment_id == bindparam("of_payment")).distinct()
+)
+_HAS_MORE = Prepared(
+    select(
+        or_(
+            select(refunds.c.id).where(refunds.c.payment_id == bindparam("of_payment")).exists(),
+            select(disputes.c.id).where(disputes.c.payment_id == bindparam("of_payment")).exists(),
+        ).label("has_more")
+    )
+)
+
+
 async def posted(connection: Connection, payment_id: UUID) -> frozenset[tuple[Posting, str]]:
     """Return the names of all facts that the ledger knows of a payment."""
-    found = await connection.execute(
-        select(entries.c.posting, entries.c.cause).where(entries.c.payment_id == payment_id).distinct()
-    )
-    return frozenset((Posting(row.posting), row.cause) for row in found)
+    found = await _POSTED.rows(connection, of_payment=payment_id)
+    return frozenset((Posting(row["posting"]), row["cause"]) for row in found)
+
+
+async def has_more(connection: Connection, payment_id: UUID) -> bool:
+    """Tell whether a payment has refunds or disputes, of whatever kind."""
+    return bool(await _HAS_MORE.value(connection, of_payment=payment_id))
 
 
 async def post(tx: Connection, payment: Payment, facts: Iterable[Fact]) -> None:
-    """Write facts down, two entries each; the caller has locked the payment and knows that they are new."""
+    """Write facts down, two entries each; one that the ledger has stays as it is. The caller has locked the payment."""
     rows = [row for fact in facts for row in _entries(payment, fact)]
     if rows:
-        await tx.execute(
-            insert(entries).values(rows).on_conflict_do_nothing(index_elements=["transaction_id", "account"])
-        )
+        values = {f"{name}{number}": value for number, row in enumerate(rows) for name, value in row.items()}
+        await _post(len(rows)).count(tx, **values)
+
+
+@cache
+def _post(rows: int) -> Prepared:
+    """Return the insert of so many entries: two for each of the few facts that one change can make."""
+    names = ("transaction_id", "payment_id", "posting", "cause", "currency", "account", "amount")
+    new = insert(entries).values([placed(entries, *names, number=number) for number in range(rows)])
+    return Prepared(new.on_conflict_do_nothing(index_elements=["transaction_id", "account"]))
 
 
 def _entries(payment: Payment, fact: Fact) -> list[dict[str, Any]]:

@@ -9,42 +9,39 @@ from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.store.tables import outbox
 from shared import due_rows
+from shared.changes import NOW, placed
 from shared.database import Connection, Row
 from shared.identifiers import new_id
+from shared.prepared import Prepared
+
+_APPEND = Prepared(
+    insert(outbox).values(
+        due_at=func.clock_timestamp(), **placed(outbox, "id", "payment_id", "version", "status", "event")
+    )
+)
+_told = select(outbox.c.payment_id, outbox.c.version).subquery("told")
+_NEWEST = (
+    select(func.max(_told.c.version))
+    .where(_told.c.payment_id == outbox.c.payment_id)
+    .correlate(outbox)
+    .scalar_subquery()
+).label("newest")
 
 
 async def append(tx: Connection, payment_id: UUID, version: int, status: str, event: dict[str, Any]) -> None:
     """Write the news in the transaction that makes it true; due at once."""
-    await tx.execute(
-        insert(outbox).values(
-            id=new_id(),
-            payment_id=payment_id,
-            version=version,
-            status=status,
-            event=event,
-            due_at=func.clock_timestamp(),
-        )
-    )
+    await _APPEND.count(tx, id=new_id(), payment_id=payment_id, version=version, status=status, event=event)
 
 
 async def claim(tx: Connection, *, limit: int, lease_s: float) -> Sequence[Row]:
-    """Lease news that is due; newer news of the same payment makes a row superseded, `newest` says of which."""
-    return await due_rows.claim_due(tx, outbox, limit=limit, lease_s=lease_s)
-
-
-async def newest_versions(connection: Connection, payment_ids: Sequence[UUID]) -> dict[UUID, int]:
-    found = await connection.execute(
-        select(outbox.c.payment_id, func.max(outbox.c.version))
-        .where(outbox.c.payment_id.in_(payment_ids))
-        .group_by(outbox.c.payment_id)
-    )
-    return {row[0]: row[1] for row in found}
+    """Lease news that is due; `newest` says whether there is newer news of the same payment, which supersedes it."""
+    return await due_rows.claim_due(tx, outbox, limit=limit, lease_s=lease_s, also=(_NEWEST,))
 
 
 async def delivered(tx: Connection, row: Row, receipt: str) -> bool:
     """Finish a row with what the receiver said."""
     return await due_rows.finish(
-        tx, outbox, row["id"], row["lease_epoch"], delivered_at=func.clock_timestamp(), receipt=receipt, last_error=None
+        tx, outbox, row["id"], row["lease_epoch"], delivered_at=NOW, receipt=receipt, last_error=None
     )
 
 

@@ -1,20 +1,23 @@
 """Rows of payments and their refunds: read, locked, changed; each told change takes the next version."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, bindparam, func, or_, select, text, update
+from sqlalchemy import Float, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from payment_service.errors import PaymentNotFound
 from payment_service.states import UNSETTLED, RefundStatus
 from payment_service.store.tables import payments, question_numbers, refunds
+from shared.changes import NOW, Shape, assignments, from_now, placed, shape_of, written
 from shared.columns import is_one_of
-from shared.database import Connection
+from shared.database import Connection, Row
 from shared.payment_contract import CancelPayment, CreatePayment, PaymentStatus, RefundPayment
+from shared.prepared import Prepared
 
 NO_CURRENCY = "XXX"
 """ISO 4217's own word for it: the currency of a payment that was cancelled before it was ever created."""
@@ -69,45 +72,58 @@ class Refund:
 PAYMENT_COLUMNS = tuple(payments.c[field.name] for field in fields(Payment))
 _REFUND_COLUMNS = tuple(refunds.c[field.name] for field in fields(Refund))
 
-
-_BY_ID = select(*PAYMENT_COLUMNS).where(payments.c.id == bindparam("payment_id"))
-_BY_ID_LOCKED = _BY_ID.with_for_update()
-_BY_INTENT_UNLESS_LOCKED = (
-    select(*PAYMENT_COLUMNS).where(payments.c.intent_id == bindparam("intent_id")).with_for_update(skip_locked=True)
+_ONE = select(*PAYMENT_COLUMNS).where(payments.c.id == bindparam("payment_id"))
+_OF_INTENT = select(*PAYMENT_COLUMNS).where(payments.c.intent_id == bindparam("intent_id"))
+_BY_ID = Prepared(_ONE)
+_BY_ID_LOCKED = Prepared(_ONE.with_for_update())
+_BY_INTENT = Prepared(_OF_INTENT)
+_BY_INTENT_UNLESS_LOCKED = Prepared(_OF_INTENT.with_for_update(skip_locked=True))
+_ORDERED = ("id", "reservation_id", "generation", "status", "amount", "currency", "capture_method")
+_INSERT = Prepared(
+    insert(payments).values(placed(payments, *_ORDERED)).on_conflict_do_nothing().returning(*PAYMENT_COLUMNS)
 )
+_REFUNDS_OF = Prepared(
+    select(*_REFUND_COLUMNS)
+    .where(refunds.c.payment_id == bindparam("payment_id"))
+    .order_by(refunds.c.created_at, refunds.c.id)
+)
+_OLD = or_(payments.c.refreshed_at.is_(None), payments.c.refreshed_at < from_now(bindparam("since_s", type_=Float)))
+_CLAIM_REFRESH = Prepared(
+    update(payments)
+    .where(payments.c.id == bindparam("payment_id"), _OLD)
+    .values(refreshed_at=func.clock_timestamp())
+    .returning(question_numbers.next_value())
+)
+_NEXT_QUESTION = Prepared(select(question_numbers.next_value()))
 
 
-def payment_of(row: RowMapping) -> Payment:
+def payment_of(row: Row) -> Payment:
     values = {column.name: row[column.name] for column in PAYMENT_COLUMNS}
     return Payment(**{**values, "status": PaymentStatus(row["status"])})
 
 
-def _refund(row: RowMapping) -> Refund:
+def _refund(row: Mapping[str, Any]) -> Refund:
     return Refund(**{**row, "status": RefundStatus(row["status"])})
 
 
-async def insert_new(tx: Connection, order: CreatePayment) -> None:
-    """Write the intent down; an id, or a reservation and generation, that is there already stays as it is."""
+async def insert_new(tx: Connection, order: CreatePayment) -> Payment | None:
+    """Write the intent down and return it; None when its id, or its reservation and generation, is there already."""
     values = order.model_dump(include={"reservation_id", "generation", "amount", "currency", "capture_method"})
-    await tx.execute(
-        insert(payments).values(id=order.payment_id, status=PaymentStatus.NONE, **values).on_conflict_do_nothing()
-    )
+    row = await _INSERT.row(tx, id=order.payment_id, status=PaymentStatus.NONE, **values)
+    return payment_of(row) if row else None
 
 
 async def insert_cancelled_first(tx: Connection, payment_id: UUID, order: CancelPayment) -> None:
     """Leave a tombstone (version 0) for a create that the cancel has overtaken; a known payment stays as it is."""
-    await tx.execute(
-        insert(payments)
-        .values(
-            id=payment_id,
-            reservation_id=order.reservation_id,
-            generation=order.generation,
-            status=PaymentStatus.CANCELED,
-            amount=0,
-            currency=NO_CURRENCY,
-            capture_method="manual",
-        )
-        .on_conflict_do_nothing()
+    await _INSERT.row(
+        tx,
+        id=payment_id,
+        reservation_id=order.reservation_id,
+        generation=order.generation,
+        status=PaymentStatus.CANCELED,
+        amount=0,
+        currency=NO_CURRENCY,
+        capture_method="manual",
     )
 
 
@@ -120,8 +136,7 @@ async def learn_order(tx: Connection, order: CreatePayment) -> Payment:
 
 async def lock(tx: Connection, payment_id: UUID) -> Payment | None:
     """Read a payment and keep everybody else from changing it until the transaction ends."""
-    found = await tx.execute(_BY_ID_LOCKED, {"payment_id": payment_id})
-    row = found.mappings().one_or_none()
+    row = await _BY_ID_LOCKED.row(tx, payment_id=payment_id)
     return payment_of(row) if row else None
 
 
@@ -146,14 +161,18 @@ async def lock_by_intent(tx: Connection, intent_id: str, payment_id: UUID | None
 
 async def lock_known(tx: Connection, intent_id: str) -> Payment | None:
     """Lock the payment of an intent; None when no row knows it yet, or when somebody else has it in hand."""
-    found = await tx.execute(_BY_INTENT_UNLESS_LOCKED, {"intent_id": intent_id})
-    row = found.mappings().one_or_none()
+    row = await _BY_INTENT_UNLESS_LOCKED.row(tx, intent_id=intent_id)
     return payment_of(row) if row else None
 
 
 async def read(connection: Connection, payment_id: UUID) -> Payment | None:
-    found = await connection.execute(_BY_ID, {"payment_id": payment_id})
-    row = found.mappings().one_or_none()
+    row = await _BY_ID.row(connection, payment_id=payment_id)
+    return payment_of(row) if row else None
+
+
+async def read_known(connection: Connection, intent_id: str) -> Payment | None:
+    """Return the payment of an intent as it stands; None when no row knows it yet."""
+    row = await _BY_INTENT.row(connection, intent_id=intent_id)
     return payment_of(row) if row else None
 
 
@@ -181,21 +200,13 @@ async def page(
 
 async def next_question(connection: Connection) -> int:
     """Number a question to Stripe; take it before asking."""
-    number: int = (await connection.execute(select(question_numbers.next_value()))).scalar_one()
+    number: int = await _NEXT_QUESTION.value(connection)
     return number
 
 
 async def claim_refresh(connection: Connection, payment_id: UUID, *, interval_s: float) -> int | None:
     """Return a question number if nobody has asked about this payment lately, in any process."""
-    now = func.clock_timestamp()
-    oldest = now - func.make_interval(0, 0, 0, 0, 0, 0, interval_s)
-    claimed = await connection.execute(
-        update(payments)
-        .where(payments.c.id == payment_id, or_(payments.c.refreshed_at.is_(None), payments.c.refreshed_at < oldest))
-        .values(refreshed_at=now)
-        .returning(question_numbers.next_value())
-    )
-    number: int | None = claimed.scalar_one_or_none()
+    number: int | None = await _CLAIM_REFRESH.value(connection, payment_id=payment_id, since_s=-interval_s)
     return number
 
 
@@ -208,7 +219,7 @@ async def claim_unsettled(tx: Connection, *, limit: int, interval_s: float) -> l
         .where(
             text(is_one_of("status", sorted(UNSETTLED))),  # spelt as in the index, so that it is used
             payments.c.intent_id.is_not(None),
-            asked_at < now - func.make_interval(0, 0, 0, 0, 0, 0, interval_s),
+            asked_at < from_now(-interval_s),
         )
         .order_by(asked_at)
         .limit(limit)
@@ -226,48 +237,50 @@ async def claim_unsettled(tx: Connection, *, limit: int, interval_s: float) -> l
 
 async def change(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
     """Change a locked payment; the next version, because somebody will be told. The caller has the ledger follow."""
-    following = payments.c.version + 1
-    return await _write(
-        tx, payment_id, version=following, posted_version=following, updated_at=func.clock_timestamp(), **values
-    )
+    return payment_of(await _told(shape_of(values)).one(tx, payment_id=payment_id, **written(values)))
 
 
 async def note(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
     """Write down what nobody outside has to know."""
-    return await _write(tx, payment_id, **values)
+    return payment_of(await _noted(shape_of(values)).one(tx, payment_id=payment_id, **written(values)))
 
 
 async def wish_cancelled(tx: Connection, payment_id: UUID) -> Payment:
     """Remember that this payment shall end, so that nothing starts it any more."""
-    return await _write(tx, payment_id, cancel_requested_at=func.clock_timestamp())
+    return await note(tx, payment_id, cancel_requested_at=NOW)
 
 
-async def _write(tx: Connection, payment_id: UUID, **values: Any) -> Payment:
-    written = await tx.execute(
-        update(payments).where(payments.c.id == payment_id).values(**values).returning(*PAYMENT_COLUMNS)
-    )
-    return payment_of(written.mappings().one())
+@cache
+def _told(shape: Shape) -> Prepared:
+    following = payments.c.version + 1
+    told = {"version": following, "posted_version": following, "updated_at": func.clock_timestamp()}
+    return _change(told | assignments(payments, shape))
 
 
-async def refunds_of(connection: Connection, payment_ids: Sequence[UUID]) -> list[Refund]:
-    """Return refunds, oldest first."""
-    found = await connection.execute(
-        select(*_REFUND_COLUMNS)
-        .where(refunds.c.payment_id.in_(payment_ids))
-        .order_by(refunds.c.created_at, refunds.c.id)
-    )
-    return [_refund(row) for row in found.mappings()]
+@cache
+def _noted(shape: Shape) -> Prepared:
+    return _change(assignments(payments, shape))
+
+
+def _change(values: Mapping[str, Any]) -> Prepared:
+    one = update(payments).where(payments.c.id == bindparam("payment_id"))
+    return Prepared(one.values(**values).returning(*PAYMENT_COLUMNS))
+
+
+async def refunds_of(connection: Connection, payment_id: UUID) -> list[Refund]:
+    """Return the refunds of a payment, oldest first."""
+    return [_refund(row) for row in await _REFUNDS_OF.rows(connection, payment_id=payment_id)]
 
 
 async def find_refund(connection: Connection, refund_id: UUID) -> Refund | None:
     found = await connection.execute(select(*_REFUND_COLUMNS).where(refunds.c.id == refund_id))
     row = found.mappings().one_or_none()
-    return _refund(row) if row else None
+    return _refund(dict(row)) if row else None
 
 
 async def insert_refund(tx: Connection, payment_id: UUID, order: RefundPayment) -> Refund:
     """Write the intent down; the caller holds the payment and has done the sum."""
-    written = await tx.execute(
+    inserted = await tx.execute(
         insert(refunds)
         .values(
             id=order.refund_id,
@@ -278,7 +291,7 @@ async def insert_refund(tx: Connection, payment_id: UUID, order: RefundPayment) 
         )
         .returning(*_REFUND_COLUMNS)
     )
-    return _refund(written.mappings().one())
+    return _refund(dict(inserted.mappings().one()))
 
 
 async def change_refund(tx: Connection, refund_id: UUID, **values: Any) -> None:

@@ -14,6 +14,7 @@ from payment_service.store.tables import payments
 from payment_service.store.tables import reconciliation_findings as findings
 from payment_service.store.tables import reconciliation_passes as passes
 from shared import due_rows
+from shared.changes import NOW
 from shared.database import Connection, Row
 from shared.identifiers import new_id
 
@@ -84,7 +85,7 @@ async def complete(tx: Connection, window: Window, *, next_in_s: float) -> None:
         seen_until=window.until,
         reading_until=None,
         cursor=None,
-        finished_at=func.clock_timestamp(),
+        finished_at=NOW,
         last_error=None,
     )
 

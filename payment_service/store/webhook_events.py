@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, false, func, select, text, update
+from sqlalchemy import and_, bindparam, case, false, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import ColumnElement
 
 from payment_service.states import EventStatus
 from payment_service.store.tables import webhook_events as events
 from shared import due_rows
+from shared.changes import placed
 from shared.columns import is_one_of
 from shared.database import Connection, Row
 from shared.identifiers import new_id
+from shared.prepared import Prepared
 
 _ALIKE_MAX = 500
 
@@ -50,39 +52,58 @@ class Accepted:
     finished: bool
 
 
-async def store(tx: Connection, hint: Hint) -> Accepted:
-    """Insert an event, or count one more delivery of a known one."""
-    stored = await tx.execute(
+_HINT = ("id", "stripe_event_id", "type", "object_id", "intent_id", "livemode")
+_OUTCOME = ("status", "reason", "payment_id")
+
+
+def _stored(values: dict[str, Any]) -> Prepared:
+    """Return the insert of an event, which counts one more delivery of a known one."""
+    return Prepared(
         insert(events)
-        .values(
-            id=new_id(),
-            stripe_event_id=hint.stripe_event_id,
-            type=hint.type,
-            object_id=hint.object_id,
-            intent_id=hint.intent_id,
-            livemode=hint.livemode,
-            due_at=func.clock_timestamp(),
-        )
+        .values(**placed(events, *_HINT), **values)
         .on_conflict_do_update(index_elements=["stripe_event_id"], set_={"deliveries": events.c.deliveries + 1})
         .returning(events.c.id, events.c.deliveries, events.c.due_at)
     )
-    row = stored.one()
-    return Accepted(row.id, duplicate=row.deliveries > 1, finished=row.due_at is None)
+
+
+_STORE = _stored({"due_at": func.clock_timestamp()})
+_STORE_SETTLED = _stored({"processed_at": func.clock_timestamp(), **placed(events, *_OUTCOME)})
+_SETTLE = Prepared(
+    update(events)
+    .where(events.c.id == bindparam("event_id"))
+    .values(processed_at=func.clock_timestamp(), due_at=null(), **placed(events, *_OUTCOME))
+)
+
+
+async def store(tx: Connection, hint: Hint) -> Accepted:
+    """Insert an event, or count one more delivery of a known one."""
+    return _accepted(await _STORE.one(tx, **_inserted(hint)))
+
+
+async def store_settled(tx: Connection, hint: Hint, *, reason: str | None, payment_id: UUID) -> Accepted:
+    """Insert an event of which nothing is left to do; a known one is only counted, and stays as it is."""
+    outcome = {"status": EventStatus.PROCESSED, "reason": reason, "payment_id": payment_id}
+    return _accepted(await _STORE_SETTLED.one(tx, **_inserted(hint), **outcome))
 
 
 async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_id: UUID) -> None:
     """Mark an event that the same transaction has stored and given its effect: nothing of it is left to do."""
-    await tx.execute(
-        update(events)
-        .where(events.c.id == event_id)
-        .values(
-            status=EventStatus.PROCESSED,
-            reason=reason,
-            payment_id=payment_id,
-            processed_at=func.clock_timestamp(),
-            due_at=None,
-        )
-    )
+    await _SETTLE.count(tx, event_id=event_id, status=EventStatus.PROCESSED, reason=reason, payment_id=payment_id)
+
+
+def _inserted(hint: Hint) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "stripe_event_id": hint.stripe_event_id,
+        "type": hint.type,
+        "object_id": hint.object_id,
+        "intent_id": hint.intent_id,
+        "livemode": hint.livemode,
+    }
+
+
+def _accepted(row: Row) -> Accepted:
+    return Accepted(row["id"], duplicate=row["deliveries"] > 1, finished=row["due_at"] is None)
 
 
 async def store_missing(tx: Connection, hints: Sequence[Hint]) -> int:

@@ -42,22 +42,36 @@ class Settled:
     changed: bool
 
 
+async def old_news(connection: Connection, hint: Hint, told: IntentSeen | None) -> Settled | None:
+    """Say what an event settles without changing anything; no lock is needed, for what it says stays true."""
+    if hint.type not in _KNOWN_IN or hint.type == _AUTHORIZED or told is None:
+        return None
+    payment = await payments.read_known(connection, hint.intent_id)
+    return _known_already(payment, hint, told) if payment else None
+
+
 async def settle(tx: Connection, hint: Hint, told: IntentSeen | None) -> Settled | None:
     """Give an event its effect in its caller's transaction; None when somebody has to look first."""
-    if hint.type not in _KNOWN_IN or told is None:
+    if hint.type != _AUTHORIZED or told is None:
         return None
     payment = await payments.lock_known(tx, hint.intent_id)
-    if payment is None or payment.trouble or not _is_about(payment, told):
+    if payment is None:
         return None
-    if payment.status in _KNOWN_IN[hint.type]:
-        return Settled(payment.id, "nothing-new", changed=False)
-    if hint.type != _AUTHORIZED or told.status is not Is.AUTHORIZED or payment.status not in OPEN:
+    if known := _known_already(payment, hint, told):
+        return known
+    if not _fits(payment, told) or told.status is not Is.AUTHORIZED or payment.status not in OPEN:
         return None
     # No question was asked, so whatever an answer shows later is newer.
     await recording.intent_seen(tx, payment, told, payment.question)
     return Settled(payment.id, None, changed=True)
 
 
-def _is_about(payment: Payment, told: IntentSeen) -> bool:
+def _known_already(payment: Payment, hint: Hint, told: IntentSeen) -> Settled | None:
+    if not _fits(payment, told) or payment.status not in _KNOWN_IN[hint.type]:
+        return None
+    return Settled(payment.id, "nothing-new", changed=False)
+
+
+def _fits(payment: Payment, told: IntentSeen) -> bool:
     mine = (payment.intent_id, payment.id, payment.amount, payment.currency)
-    return mine == (told.id, told.payment_id, told.amount, told.currency)
+    return payment.trouble is None and mine == (told.id, told.payment_id, told.amount, told.currency)

@@ -70,9 +70,9 @@ class Inbox:
         again.
         """
         delivery = self._verified(body, signature)
-        async with self._database.transaction("store_event") as tx:
-            accepted = await webhook_events.store(tx, delivery.hint)
-            settled = await self._settle(tx, accepted, delivery)
+        known = await self._old_news(delivery)
+        async with self._database.transaction("store_event", of_one_statement=known is not None) as tx:
+            accepted, settled = await self._store(tx, delivery, known)
         self._metrics.webhooks_received.labels("duplicate" if accepted.duplicate else "stored").inc()
         if settled:
             self._had_its_effect(delivery.hint, settled)
@@ -82,13 +82,34 @@ class Inbox:
             self._nudge()
         return accepted.duplicate
 
+    async def _old_news(self, delivery: Delivery) -> Settled | None:
+        """Say what an event settles of which nothing is left to do; None when there may be."""
+        if not self._may_settle(delivery):
+            return None
+        async with self._database.reading() as connection:
+            return await at_the_door.old_news(connection, delivery.hint, delivery.told)
+
+    async def _store(
+        self, tx: Connection, delivery: Delivery, known: Settled | None
+    ) -> tuple[Accepted, Settled | None]:
+        if known is None:
+            accepted = await webhook_events.store(tx, delivery.hint)
+            return accepted, await self._settle(tx, accepted, delivery)
+        accepted = await webhook_events.store_settled(
+            tx, delivery.hint, reason=known.reason, payment_id=known.payment_id
+        )
+        return accepted, None if accepted.duplicate else known
+
     async def _settle(self, tx: Connection, accepted: Accepted, delivery: Delivery) -> Settled | None:
-        if accepted.duplicate or delivery.hint.livemode != self._livemode or not self._at_the_door():
+        if accepted.duplicate or not self._may_settle(delivery):
             return None
         settled = await at_the_door.settle(tx, delivery.hint, delivery.told)
         if settled:
             await webhook_events.settle(tx, accepted.id, reason=settled.reason, payment_id=settled.payment_id)
         return settled
+
+    def _may_settle(self, delivery: Delivery) -> bool:
+        return delivery.hint.livemode == self._livemode and self._at_the_door()
 
     def _had_its_effect(self, hint: Hint, settled: Settled) -> None:
         self._metrics.webhooks_processed.labels(hint.type, EventStatus.PROCESSED).inc()

@@ -21,6 +21,7 @@ from reservation_service.errors import (
 from reservation_service.states import CONVERTED, BookingStatus, CancelledBy, SlotStatus
 from reservation_service.store import cancellations, reservations
 from reservation_service.store.reservations import Booking
+from shared.changes import NOW
 from shared.database import Connection, Database
 from shared.operator_actions import Act, record
 from shared.problems import IdempotencyKeyReused
@@ -141,9 +142,7 @@ async def write_down(tx: Connection, booking: Booking, request: CancelRequest, t
     """Make the asking durable; a booking that is not final yet gives everything back, whatever comes meanwhile."""
     asked = {"by": request.by, "who": request.who, "reason": request.reason, "kind": told.kind, "policy": told.policy}
     due = {} if booking["status"] == BookingStatus.PENDING else {"refund_due_minor": told.refund_minor}
-    await reservations.change(
-        tx, booking["id"], cancel_requested_at=reservations.from_now(0), cancellation=asked, **due
-    )
+    await reservations.change(tx, booking["id"], cancel_requested_at=NOW, cancellation=asked, **due)
 
 
 async def _check_key(tx: Connection, request: CancelRequest) -> None:

@@ -237,13 +237,11 @@ class Holds:
             if booking is None:
                 raise HoldNotFound
             self._check_extendable(booking)
-            await reservations.change(
+            await reservations.extend(
                 tx,
                 hold_id,
-                extensions=booking["extensions"] + 1,
-                expires_at=reservations.extended_expiry(
-                    seconds or self._settings.hold_ttl_seconds, self._settings.hold_lifetime_max_seconds
-                ),
+                seconds or self._settings.hold_ttl_seconds,
+                lifetime_max_s=self._settings.hold_lifetime_max_seconds,
             )
         return await self.read(caller, hold_id)
 

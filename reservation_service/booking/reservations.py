@@ -17,6 +17,7 @@ from reservation_service.states import CONVERTED, BookingStatus, Notice
 from reservation_service.store import catalogue, reservations
 from reservation_service.store.reservations import Booking
 from shared.auth import Caller
+from shared.changes import NOW, FromNow
 from shared.database import Connection, Database
 from shared.identifiers import derived_id
 from shared.payment_contract import PaymentStatus
@@ -64,7 +65,7 @@ async def begin_conversion(
 ) -> tuple[Booking, bool]:
     """Lock the caller's hold and make it pending if it is still theirs to convert.
 
-    Returns the booking as it was and whether this call made the transition. Raises the refusals of convert; a booking
+    Returns the booking as it then is and whether this call made the transition. Raises the refusals of convert; a booking
     that is pending, or past that, is no refusal: the same call is the only retry that a frontend needs.
     """
     booking = await reservations.lock_booking(tx, request.hold_id, caller=caller.subject)
@@ -82,7 +83,7 @@ async def begin_conversion(
     slot = await catalogue.share_slot(tx, booking["time_slot_id"])
     if slot["status"] != "open" or slot["over"]:
         raise SlotClosed
-    await reservations.move(
+    pending = await reservations.move(
         tx,
         booking,
         BookingStatus.PENDING,
@@ -90,10 +91,10 @@ async def begin_conversion(
         reference="".join(choose(_REFERENCE_ALPHABET) for _ in range(_REFERENCE_LENGTH)),
         customer=dict(request.customer),
         payment_mode=request.payment_mode,
-        pay_until=reservations.from_now(window_s),
+        pay_until=FromNow(window_s),
         cancellation_policy=slot["cancellation_policy"],
     )
-    return booking, True
+    return pending, True
 
 
 async def _check_key(tx: Connection, caller: Caller, request: ConvertRequest) -> None:
@@ -118,20 +119,23 @@ async def _again(tx: Connection, booking: Booking, request: ConvertRequest) -> N
         await reservations.change(tx, booking["id"], customer=dict(request.customer))
 
 
-async def note_payment(tx: Connection, booking: Booking, told: Mapping[str, Any]) -> None:
+async def note_payment(tx: Connection, booking: Booking, told: Mapping[str, Any]) -> Booking:
     """Keep what payment_service says of the payment, unless something newer, or another payment, is known.
 
-    `told` has the fields of a payment view or event; what it leaves out (the client secret) stays as it was.
+    `told` has the fields of a payment view or event; what it leaves out (the client secret) stays as it was. Returns the
+    booking as it then is.
     """
     if told["generation"] != booking["generation"] or told["version"] < booking["payment_version"]:
-        return
+        return booking
     known = dict(booking["payment"] or {})
     fresh = {name: value for name, value in told.items() if value is not None}
     merged = {**known, **fresh, "decline_class": told.get("decline_class"), "last_error": None}
-    if merged != known:
-        await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
-        if notice := _worth_telling(booking, told):
-            await reservations.tell_guest(tx, booking["id"], notice)
+    if merged == known:
+        return booking
+    booking = await reservations.change(tx, booking["id"], payment=merged, payment_version=told["version"])
+    if notice := _worth_telling(booking, told):
+        return await reservations.tell_guest(tx, booking["id"], notice) or booking
+    return booking
 
 
 def _worth_telling(booking: Booking, told: Mapping[str, Any]) -> Notice | None:
@@ -150,9 +154,9 @@ def _worth_telling(booking: Booking, told: Mapping[str, Any]) -> Notice | None:
             return None
 
 
-async def next_generation(tx: Connection, booking: Booking) -> None:
+async def next_generation(tx: Connection, booking: Booking) -> Booking:
     """Let a booking have another payment, its old one being over for good: nothing that was known of it is kept."""
-    await reservations.forget_payment(tx, booking["id"], generation=booking["generation"] + 1)
+    return await reservations.forget_payment(tx, booking["id"], generation=booking["generation"] + 1)
 
 
 async def note_setup_trouble(
@@ -167,33 +171,33 @@ async def note_setup_trouble(
         await reservations.change(tx, booking["id"], payment=payment)
 
 
-async def confirm(tx: Connection, booking: Booking) -> None:
-    """Make the booking final; cannot be refused, because its seats are pinned."""
-    if booking["status"] != BookingStatus.CONFIRMED:
-        await reservations.move(
-            tx, booking, BookingStatus.CONFIRMED, reason="paid", confirmed_at=reservations.from_now(0)
-        )
-
-
-async def give_up(tx: Connection, booking: Booking, *, asked: bool, reason: str) -> None:
-    """End a booking that never became final, and give its seats back at once."""
-    target = BookingStatus.CANCELLED if asked else BookingStatus.FAILED
-    if booking["status"] in {BookingStatus.PENDING, BookingStatus.NEEDS_ATTENTION}:
-        values = {"cancelled_at": reservations.from_now(0)} if asked else {}
-        await reservations.move(tx, booking, target, reason=reason, failure_reason=reason, **values)
-
-
-async def cancel(tx: Connection, booking: Booking, *, reason: str) -> None:
-    """Take back a confirmed booking; its seats can be sold again at once, and what goes back is fixed with that."""
+async def confirm(tx: Connection, booking: Booking) -> Booking:
+    """Make the booking final; cannot be refused, because its seats are pinned. Returns it as it then is."""
     if booking["status"] == BookingStatus.CONFIRMED:
-        await reservations.move(
-            tx,
-            booking,
-            BookingStatus.CANCELLED,
-            reason=reason,
-            cancelled_at=reservations.from_now(0),
-            refund_due_minor=refund_due_minor(booking, captured_minor=booking["total_minor"]),
-        )
+        return booking
+    return await reservations.move(tx, booking, BookingStatus.CONFIRMED, reason="paid", confirmed_at=NOW)
+
+
+async def give_up(tx: Connection, booking: Booking, *, asked: bool, reason: str) -> Booking:
+    """End a booking that never became final, and give its seats back at once. Returns it as it then is."""
+    if booking["status"] not in {BookingStatus.PENDING, BookingStatus.NEEDS_ATTENTION}:
+        return booking
+    target, values = (BookingStatus.CANCELLED, {"cancelled_at": NOW}) if asked else (BookingStatus.FAILED, {})
+    return await reservations.move(tx, booking, target, reason=reason, failure_reason=reason, **values)
+
+
+async def cancel(tx: Connection, booking: Booking, *, reason: str) -> Booking:
+    """Take back a confirmed booking; its seats can be sold again at once, and what goes back is fixed with that."""
+    if booking["status"] != BookingStatus.CONFIRMED:
+        return booking
+    return await reservations.move(
+        tx,
+        booking,
+        BookingStatus.CANCELLED,
+        reason=reason,
+        cancelled_at=NOW,
+        refund_due_minor=refund_due_minor(booking, captured_minor=booking["total_minor"]),
+    )
 
 
 def refund_due_minor(booking: Booking, *, captured_minor: int) -> int:
@@ -224,7 +228,7 @@ async def hand_back(tx: Connection, booking: Booking) -> None:
 
 async def vouch(tx: Connection, booking: Booking, outcome: BookingStatus) -> None:
     """End a booking the way an operator vouches for."""
-    values = {"confirmed_at": reservations.from_now(0)} if outcome is BookingStatus.CONFIRMED else {}
+    values = {"confirmed_at": NOW} if outcome is BookingStatus.CONFIRMED else {}
     reason = None if outcome is BookingStatus.CONFIRMED else "operator"
     await reservations.move(tx, booking, outcome, reason="operator", failure_reason=reason, **values)
 

@@ -59,7 +59,8 @@ REFUND_FAILED = "refund_failed"
 
 Direction = Literal["do", "undo", "ask"]
 
-LocalAct = Callable[[Connection, Booking, SagaRow], Awaitable[None]]
+LocalAct = Callable[[Connection, Booking, SagaRow], Awaitable[Booking]]
+"""Returns the booking as it is afterwards, so that nobody has to read it again."""
 RemoteAct = Callable[[Booking], Awaitable[Result]]
 RemoteUndo = Callable[[Booking, str], Awaitable[Result]]
 """An undo is told why the saga turned back (`deadline`, `refused`, `asked`): not every reason may take money back."""

@@ -34,7 +34,7 @@ from shared.clock import Clock
 from shared.database import Conflict, Connection, Database
 from shared.flags import Snapshot
 from shared.identifiers import new_id
-from shared.payment_contract import PaymentEvent
+from shared.payment_contract import PaymentEvent, PaymentStatus
 
 log = structlog.get_logger()
 
@@ -114,7 +114,11 @@ class Engine:
 
         False when this was known already, is older than what is known, or belongs to no booking of ours.
         """
-        async with self._database.transaction("payment_signal") as tx:
+        known = await self._knows(event)
+        async with self._database.transaction("payment_signal", of_one_statement=known) as tx:
+            if known:
+                await self._keep_signal(tx, event)
+                return False
             row = await saga_log.lock_newest_of(tx, event.reservation_id)  # its row first: locks go saga, booking, slot
             is_live = row is not None and row["status"] in LIVE_SAGA
             booking = await reservations.lock_booking(tx, event.reservation_id)
@@ -134,10 +138,10 @@ class Engine:
         """Store what was told, and begin what has to be done about it if it is money that nobody waits for."""
         if not late_money.is_of(booking, event.payment_id, event.generation):
             return False, None
-        newest = await saga_log.newest_signal(tx, event.payment_id)
+        is_older = event.generation < booking["generation"]
+        newest = await saga_log.newest_signal(tx, event.payment_id) if is_older else 0
         applied = await self._store_signal(tx, booking, event)
-        older = event.generation < booking["generation"] and event.version > newest
-        if not applied and not older:
+        if not applied and not (is_older and event.version > newest):
             return False, None
         late = await late_money.hear(tx, self._saga, booking, event.model_dump())
         if late is not None:
@@ -145,20 +149,27 @@ class Engine:
         return applied, late
 
     async def _store_signal(self, tx: Connection, booking: Booking, event: PaymentEvent) -> bool:
-        body = event.model_dump(mode="json")
-        is_new = await saga_log.store_signal(
-            tx,
-            payment_id=event.payment_id,
-            version=event.version,
-            reservation_id=event.reservation_id,
-            generation=event.generation,
-            body=body,
-        )
+        is_new = await self._keep_signal(tx, event)
         current = event.generation == booking["generation"] and event.version > booking["payment_version"]
         if is_new and current:
+            body = event.model_dump(mode="json")
             told = {name: value for name, value in body.items() if name not in {"payment_id", "occurred_at"}}
             await note_payment(tx, booking, told | {"id": body["payment_id"]})
         return is_new and current
+
+    async def _knows(self, event: PaymentEvent) -> bool:
+        """Tell whether the answer to a call of ours has said this, or something newer: then it changes nothing here."""
+        if event.status is PaymentStatus.AUTHORIZED:
+            return False  # the guest's bank was no call of ours
+        async with self._database.reading() as connection:
+            booking = await reservations.booking(connection, event.reservation_id)
+        if booking is None or not late_money.is_of(booking, event.payment_id, event.generation):
+            return False
+        return bool(event.generation == booking["generation"] and event.version <= booking["payment_version"])
+
+    async def _keep_signal(self, tx: Connection, event: PaymentEvent) -> bool:
+        which = event.model_dump(include={"payment_id", "version", "reservation_id", "generation"})
+        return await saga_log.store_signal(tx, **which, body=event.model_dump(mode="json"))
 
     def nudge(self, saga_id: UUID) -> None:
         """Go on with a saga soon, and at once if there is room: something has changed for it, and it is due."""
@@ -223,7 +234,7 @@ class Engine:
                 flags=flags.frozen(FROZEN_WITH_SAGA),
                 lease_s=self._settings.saga_lease_seconds,
             )
-            call = await self._settle(tx, row, None)
+            call = await self._in_hand(tx, row, booking, Journal()).settle(None)
         self._metrics.bookings.labels("pending").inc()
         return True, Turn(row, call) if call else None, None
 
@@ -268,8 +279,11 @@ class Engine:
         booking = await reservations.lock_booking(tx, row["reservation_id"])
         if booking is None:
             raise HoldNotFound
-        settling = Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._metrics)
-        return await settling.settle(report, by_itself=by_itself, guest_waits=guest_waits)
+        saga = self._in_hand(tx, row, booking, journal)
+        return await saga.settle(report, by_itself=by_itself, guest_waits=guest_waits)
+
+    def _in_hand(self, tx: Connection, row: SagaRow, booking: Booking, journal: Journal) -> Settling:
+        return Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._metrics)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

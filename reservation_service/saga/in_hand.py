@@ -9,9 +9,9 @@ from reservation_service.saga.journal import Journal
 from reservation_service.saga.patience import Patience
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import BookingStatus, SagaStatus
-from reservation_service.store import reservations, saga_log
+from reservation_service.store import saga_log
 from reservation_service.store.reservations import Booking
-from reservation_service.store.saga_log import SagaRow
+from reservation_service.store.saga_log import NewLine, SagaRow
 from shared.database import Connection
 
 
@@ -37,6 +37,7 @@ class SagaInHand:
         self._settings = settings
         self._uniform = uniform
         self._metrics = metrics
+        self._unwritten: list[NewLine] = []
         self.status = SagaStatus(row["status"])
 
     @property
@@ -65,23 +66,24 @@ class SagaInHand:
         kept = self._booking["seats_pinned"]
         return self._settings.saga_backoff_max_s if kept else self._settings.refund_look_max_seconds
 
-    async def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
-        await saga_log.append(self._tx, self._row, step, direction, event, detail=detail)
+    def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
+        """Add a line to the journal; what one transaction adds is written in one statement, before it ends."""
+        self._unwritten.append(NewLine(step, direction, event, detail))
         self._journal.add(step, direction, event)
 
-    async def _look_again(self) -> None:
-        booking = await reservations.lock_booking(self._tx, self._row["reservation_id"])
-        if booking is not None:
-            if booking["status"] != self._booking["status"]:
-                self._metrics.bookings.labels(booking["status"]).inc()
-            self._booking = booking
+    async def _write_lines(self) -> None:
+        await saga_log.append_all(self._tx, self._row, self._unwritten)
+        self._unwritten = []
+
+    def _see(self, booking: Booking) -> None:
+        """Go on with the booking as it is now, its row being locked by this transaction."""
+        if booking["status"] != self._booking["status"]:
+            self._metrics.bookings.labels(booking["status"]).inc()
+        self._booking = booking
 
     async def _become(self, status: SagaStatus, **values: str | int | None) -> None:
-        await saga_log.set_status(self._tx, self._row["id"], status, **values)
+        self._row = await saga_log.set_status(self._tx, self._row["id"], status, **values)
         self.status = status
-        row = await saga_log.saga(self._tx, self._row["id"])
-        if row is not None:
-            self._row = row
 
     async def _rest(self, due_in_s: float, status: SagaStatus) -> None:
         await saga_log.rest(self._tx, self._row["id"], self._row["lease_epoch"], due_in_s=due_in_s, status=status)

@@ -35,6 +35,11 @@ class Settling(SagaInHand):
         `by_itself` says that no request or message drives this turn; a saga whose flag is off then waits for one.
         `guest_waits` says that the guest asks for this booking right now: only then is a lost payment made anew.
         """
+        call = await self._go(report, by_itself=by_itself, guest_waits=guest_waits)
+        await self._write_lines()
+        return call
+
+    async def _go(self, report: Report | None, *, by_itself: bool, guest_waits: bool) -> Call | None:
         if report is not None and not await self._take_in(report):
             return None
         if report is None and by_itself and not self._may_act_by_itself():
@@ -80,12 +85,11 @@ class Settling(SagaInHand):
             case Pause() as pause:
                 return await self._pause(pause, look)
             case LocalStep() as step:
-                await step.do(self._tx, self._booking, self._row)
-                await self._look_again()
-                await self._note(step.name, "do", Event.DONE)
+                self._see(await step.do(self._tx, self._booking, self._row))
+                self._note(step.name, "do", Event.DONE)
                 return False, None
             case RemoteStep() as step if not step.only_if(self._booking):
-                await self._note(step.name, "do", Event.DONE, {"skipped": True})
+                self._note(step.name, "do", Event.DONE, {"skipped": True})
                 return False, None
             case RemoteStep() as step if not step.pivot and not self._may_begin(step):
                 await self._turn_back("deadline")
@@ -99,7 +103,7 @@ class Settling(SagaInHand):
         if deaths >= self._settings.saga_attempts_max:
             await self._needs_attention(f"{act_name}: its worker died {deaths} times")
             return None
-        await self._note(step, direction, Event.STARTED)
+        self._note(step, direction, Event.STARTED)
         return Call(step, direction, act, self._payee, act_name)
 
     def _ask(self, pause: Pause) -> Call:
@@ -112,7 +116,7 @@ class Settling(SagaInHand):
         verdict = pause.verdict(self._booking)
         match verdict:
             case Verdict.PASSED:
-                await self._note(pause.name, "do", Event.DONE)
+                self._note(pause.name, "do", Event.DONE)
                 return False, None
             case _ if not (look.asked or (look.seen and verdict is Verdict.WAITING)):
                 # Look before waiting on, and before giving up: the message may be lost.
@@ -136,10 +140,9 @@ class Settling(SagaInHand):
     async def _begin_anew(self) -> None:
         """The payment is over for good without any money, verified: take it as undone and let the guest have another."""
         while isinstance(step := self._journal.next_backward(self._saga), RemoteStep):
-            await self._note(step.name, "undo", Event.DONE, {"over_without_money": self._booking["generation"]})
-        await booking_moves.next_generation(self._tx, self._booking)
-        await self._become(SagaStatus.RUNNING, generation=self._booking["generation"] + 1)
-        await self._look_again()
+            self._note(step.name, "undo", Event.DONE, {"over_without_money": self._booking["generation"]})
+        self._see(await booking_moves.next_generation(self._tx, self._booking))
+        await self._become(SagaStatus.RUNNING, generation=self._booking["generation"])
 
     # back
 
@@ -165,9 +168,8 @@ class Settling(SagaInHand):
                 return True, await self._begin(step.name, "undo", lambda booking: undo(booking, because), act_name)
 
     async def _undo_here(self, step: LocalStep) -> None:
-        await step.undo(self._tx, self._booking, self._row)
-        await self._look_again()
-        await self._note(step.name, "undo", Event.DONE)
+        self._see(await step.undo(self._tx, self._booking, self._row))
+        self._note(step.name, "undo", Event.DONE)
 
     def _lost_its_seats(self) -> bool:
         """The seats went back while the payment could not be cancelled, and it was nobody's wish that it should be."""
@@ -179,6 +181,7 @@ class Settling(SagaInHand):
 
     async def _leave_to_late_money(self) -> None:
         """End here; the money begins a saga of its own, in the same transaction."""
+        await self._write_lines()
         await late_money.relieve(self._tx, self._saga, self._row)
         flags, told = self._row["flags"], self._booking["payment"]
         late = await late_money.begin(self._tx, self._saga, self._booking, told, flags=flags)
@@ -193,11 +196,11 @@ class Settling(SagaInHand):
         """Write down what became of a call; True when the saga may go on now."""
         result, call = report.result, report.call
         if result.payment is not None:
-            await booking_moves.note_payment(self._tx, self._booking, result.payment.model_dump(mode="json"))
-            await self._look_again()
+            told = result.payment.model_dump(mode="json")
+            self._see(await booking_moves.note_payment(self._tx, self._booking, told))
         if call.direction == "ask":
             return await self._take_in_a_look(call, result)
-        await self._note(call.step, call.direction, result.event, result.detail or None)
+        self._note(call.step, call.direction, result.event, result.detail or None)
         match result.event:
             case Event.DONE:
                 return True

@@ -74,25 +74,28 @@ class Steps:
 
     # our database
 
-    async def create_hold(self, _tx: Connection, _booking: Booking, _saga: SagaRow) -> None:
+    async def create_hold(self, _tx: Connection, booking: Booking, _saga: SagaRow) -> Booking:
         """Adopt the hold the guest has: converting pinned its seats in the transaction that started this saga."""
+        return booking
 
-    async def release_hold(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
+    async def release_hold(self, tx: Connection, booking: Booking, saga: SagaRow) -> Booking:
         because = saga["unwinding_because"] or "refused"
         asked = because == "asked" or booking["cancel_requested_at"] is not None
-        await booking_moves.give_up(tx, booking, asked=asked, reason="asked" if asked else because)
+        booking = await booking_moves.give_up(tx, booking, asked=asked, reason="asked" if asked else because)
         # Final on a person's word, so that no line of the journal leads to its undo: taken back here at the latest.
-        await booking_moves.cancel(tx, booking, reason=because)
+        booking = await booking_moves.cancel(tx, booking, reason=because)
         if saga["begun_by"] == BegunBy.LATE_MONEY and booking["confirmed_at"] is None:
-            await reservations.tell_guest(tx, booking["id"], Notice.REFUNDED_LATE)
+            return await reservations.tell_guest(tx, booking["id"], Notice.REFUNDED_LATE) or booking
+        return booking
 
-    async def confirm_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
-        await booking_moves.confirm(tx, booking)
+    async def confirm_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> Booking:
+        booking = await booking_moves.confirm(tx, booking)
         if saga["begun_by"] == BegunBy.LATE_MONEY:
-            await reservations.tell_guest(tx, booking["id"], Notice.REBOOKED)
+            return await reservations.tell_guest(tx, booking["id"], Notice.REBOOKED) or booking
+        return booking
 
-    async def cancel_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> None:
-        await booking_moves.cancel(tx, booking, reason=saga["unwinding_because"] or "asked")
+    async def cancel_reservation(self, tx: Connection, booking: Booking, saga: SagaRow) -> Booking:
+        return await booking_moves.cancel(tx, booking, reason=saga["unwinding_because"] or "asked")
 
     # payment service
 

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, func, insert, select, text, update
+from sqlalchemy import RowMapping, and_, bindparam, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
 
 from reservation_service.store.tables import experiences, reservations, ticket_types, time_slots
+from shared.prepared import Prepared
 
 _TICKETS = text(
     """
@@ -210,19 +211,21 @@ async def change_time_slot(tx: AsyncConnection, time_slot_id: UUID, values: Mapp
     )
 
 
-async def share_slot(tx: AsyncConnection, time_slot_id: UUID) -> RowMapping:
-    """Read a slot, and the terms of its experience, so that nobody can close it before this transaction ends."""
-    found = await tx.execute(
-        select(
-            time_slots.c.status,
-            (time_slots.c.sells_until <= func.clock_timestamp()).label("over"),
-            experiences.c.cancellation_policy,
-        )
-        .join(experiences, experiences.c.id == time_slots.c.experience_id)
-        .where(time_slots.c.id == time_slot_id)
-        .with_for_update(read=True, of=time_slots)
+_SHARE_SLOT = Prepared(
+    select(
+        time_slots.c.status,
+        (time_slots.c.sells_until <= func.clock_timestamp()).label("over"),
+        experiences.c.cancellation_policy,
     )
-    return found.mappings().one()
+    .join(experiences, experiences.c.id == time_slots.c.experience_id)
+    .where(time_slots.c.id == bindparam("time_slot_id"))
+    .with_for_update(read=True, of=time_slots)
+)
+
+
+async def share_slot(tx: AsyncConnection, time_slot_id: UUID) -> Mapping[str, Any]:
+    """Read a slot, and the terms of its experience, so that nobody can close it before this transaction ends."""
+    return await _SHARE_SLOT.one(tx, time_slot_id=time_slot_id)
 
 
 async def lock_for_late_money(tx: AsyncConnection, time_slot_id: UUID) -> RowMapping:

@@ -1,6 +1,7 @@
 """Rows of bookings: read them, lock them, and move them along the legal edges, seats included."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -8,11 +9,13 @@ from sqlalchemy import RowMapping, bindparam, cast, extract, func, insert, null,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy.sql import Select
 
 from reservation_service.states import LEGAL_MOVES, PINNED, BookingStatus, Notice
 from reservation_service.store.slots import give_back_seats, take_back_seats
 from reservation_service.store.tables import idempotency, reservation_events, reservations
+from shared.changes import Shape, assignments, from_now, placed, shape_of, written
+from shared.prepared import Prepared
 from shared.problems import current_trace_id
 
 Booking = Mapping[str, Any]
@@ -29,39 +32,70 @@ SELECT EXISTS (SELECT FROM reservations WHERE supersedes = :id) AS superseded,
 _RIVAL_KEYS = ("id", "caller", "time_slot_id")
 
 
+_EVENT = Prepared(
+    insert(reservation_events).values(
+        placed(reservation_events, "reservation_id", "from_status", "to_status", "reason", "trace_id")
+    )
+)
+_KEY = Prepared(
+    select(idempotency.c.hold_id, idempotency.c.fingerprint).where(
+        idempotency.c.caller == bindparam("of_caller"),
+        idempotency.c.route == bindparam("of_route"),
+        idempotency.c.key == bindparam("of_key"),
+    )
+)
+_REMEMBER = Prepared(
+    upsert(idempotency)
+    .values(placed(idempotency, "caller", "route", "key", "hold_id", "fingerprint"))
+    .on_conflict_do_update(index_elements=["caller", "route", "key"], set_={"created_at": idempotency.c.created_at})
+    .returning(idempotency.c.fingerprint)
+)
+
+
 class IllegalMove(RuntimeError):
     """A bug: somebody tried to move a booking along an edge that does not exist."""
 
 
+_ENDS = func.coalesce(reservations.c.pay_until, reservations.c.expires_at)
+_CAPTURE_BEFORE = cast(reservations.c.payment["capture_before"].astext, reservations.c.created_at.type)
+_SHOWN = (
+    reservations,
+    (reservations.c.expires_at <= func.clock_timestamp()).label("due"),
+    extract("epoch", _ENDS - func.clock_timestamp()).label("seconds_left"),
+    extract("epoch", _CAPTURE_BEFORE - func.clock_timestamp()).label("capturable_s"),
+)
+"""A row, with what only the database's clock may judge."""
+
+
 def _bookings() -> Select[Any]:
-    """Select rows with what only the database's clock may judge."""
-    ends = func.coalesce(reservations.c.pay_until, reservations.c.expires_at)
-    capture_before = cast(reservations.c.payment["capture_before"].astext, reservations.c.created_at.type)
-    return select(
-        reservations,
-        (reservations.c.expires_at <= func.clock_timestamp()).label("due"),
-        extract("epoch", ends - func.clock_timestamp()).label("seconds_left"),
-        extract("epoch", capture_before - func.clock_timestamp()).label("capturable_s"),
-    )
+    return select(*_SHOWN)
 
 
-# Made once: a saga reads its booking at every turn, and to put the columns together costs more than to read them.
-_ONE = _bookings().where(reservations.c.id == bindparam("booking_id"))
-_ONE_LOCKED = _ONE.with_for_update(of=reservations)
+def _one(*, locked: bool, of_caller: bool) -> Prepared:
+    found = _of(_bookings().where(reservations.c.id == bindparam("booking_id")), of_caller=of_caller)
+    return Prepared(found.with_for_update(of=reservations) if locked else found)
+
+
+def _of(bookings: Select[Any], *, of_caller: bool) -> Select[Any]:
+    return bookings.where(reservations.c.caller == bindparam("of_caller")) if of_caller else bookings
+
+
+_ONE, _THEIRS = _one(locked=False, of_caller=False), _one(locked=False, of_caller=True)
+_ONE_LOCKED, _THEIRS_LOCKED = _one(locked=True, of_caller=False), _one(locked=True, of_caller=True)
 
 
 async def booking(connection: AsyncConnection, booking_id: UUID, *, caller: str | None = None) -> Booking | None:
     """Return a booking; with `caller`, only if it is theirs."""
-    found = await connection.execute(_of(_ONE, caller), {"booking_id": booking_id})
-    row: Booking | None = found.mappings().one_or_none()
-    return row
+    if caller is None:
+        return await _ONE.row(connection, booking_id=booking_id)
+    return await _THEIRS.row(connection, booking_id=booking_id, of_caller=caller)
 
 
 async def lock_booking(tx: AsyncConnection, booking_id: UUID, *, caller: str | None = None) -> Booking | None:
     """Lock a booking for a move; no transaction that holds a slot's lock may wait here."""
-    found = await tx.execute(_of(_ONE_LOCKED, caller), {"booking_id": booking_id})
-    row: Booking | None = found.mappings().one_or_none()
-    return row
+    if caller is None:
+        return await _ONE_LOCKED.row(tx, booking_id=booking_id)
+    return await _THEIRS_LOCKED.row(tx, booking_id=booking_id, of_caller=caller)
 
 
 async def lock_own_holds(
@@ -92,10 +126,6 @@ async def active_holds(connection: AsyncConnection, caller: str) -> int:
         reservations.c.expires_at > func.clock_timestamp(),
     )
     return int((await connection.execute(query)).scalar_one())
-
-
-def _of(bookings: Select[Any], caller: str | None) -> Select[Any]:
-    return bookings if caller is None else bookings.where(reservations.c.caller == caller)
 
 
 async def page(
@@ -140,32 +170,28 @@ async def id_by_reference(connection: AsyncConnection, *, reference: str, email:
     return found
 
 
-async def move(tx: AsyncConnection, row: Booking, to: BookingStatus, *, reason: str, **values: Any) -> None:
+async def move(tx: AsyncConnection, row: Booking, to: BookingStatus, *, reason: str, **values: Any) -> Booking:
     """Move a locked booking to another status, give its seats back if it no longer owns them, and write it down.
 
-    Raises IllegalMove for an edge that `states.LEGAL_MOVES` does not have.
+    Returns the booking as it then is. Raises IllegalMove for an edge that `states.LEGAL_MOVES` does not have.
     """
     if to not in LEGAL_MOVES[BookingStatus(row["status"])]:
         raise IllegalMove(f"{row['status']} -> {to}")
     pinned = to in PINNED or (to is BookingStatus.NEEDS_ATTENTION and row["seats_pinned"])
     if pinned and not row["seats_pinned"]:
         raise IllegalMove(f"{row['status']} -> {to} needs its seats taken first")
-    await tx.execute(
-        update(reservations)
-        .where(reservations.c.id == row["id"])
-        .values(status=to, seats_pinned=pinned, version=reservations.c.version + 1, **values)
-    )
+    moved = await change(tx, row["id"], status=to, seats_pinned=pinned, **values)
     if row["seats_pinned"] and not pinned:
         await give_back_seats(tx, row["time_slot_id"], row["seats"])
-    await tx.execute(
-        insert(reservation_events).values(
-            reservation_id=row["id"],
-            from_status=row["status"],
-            to_status=to,
-            reason=reason,
-            trace_id=current_trace_id(),
-        )
+    await _EVENT.count(
+        tx,
+        reservation_id=row["id"],
+        from_status=row["status"],
+        to_status=to,
+        reason=reason,
+        trace_id=current_trace_id(),
     )
+    return moved
 
 
 async def pin_again(tx: AsyncConnection, row: Booking) -> bool:
@@ -189,65 +215,65 @@ async def rivals(connection: AsyncConnection, row: Booking) -> RowMapping:
     return (await connection.execute(_RIVALS, {name: row[name] for name in _RIVAL_KEYS})).mappings().one()
 
 
-async def tell_guest(tx: AsyncConnection, booking_id: UUID, notice: Notice) -> None:
-    """Add a notice to a booking, once."""
+async def tell_guest(tx: AsyncConnection, booking_id: UUID, notice: Notice) -> Booking | None:
+    """Add a notice to a booking, once; returns the booking as it then is, or None when it had been told."""
     untold = ~reservations.c.notices.contains([notice])
-    await tx.execute(
+    told = await tx.execute(
         update(reservations)
         .where(reservations.c.id == booking_id, untold)
         .values(
             notices=reservations.c.notices.concat(cast([notice], JSONB)),
             version=reservations.c.version + 1,
         )
+        .returning(*_SHOWN)
     )
+    row: Booking | None = told.mappings().one_or_none()
+    return row
 
 
-async def change(tx: AsyncConnection, booking_id: UUID, **values: Any) -> None:
-    """Change what is not a status (customer, payment, expiry); the version grows."""
-    await tx.execute(
-        update(reservations).where(reservations.c.id == booking_id).values(**values, version=reservations.c.version + 1)
-    )
+async def change(tx: AsyncConnection, booking_id: UUID, **values: Any) -> Booking:
+    """Change a locked booking; the version grows. Returns it as it then is."""
+    return await _change(shape_of(values)).one(tx, booking_id=booking_id, **written(values))
 
 
-async def forget_payment(tx: AsyncConnection, booking_id: UUID, *, generation: int) -> None:
-    """Begin a new generation of the payment: nothing is known of it yet."""
-    await change(tx, booking_id, generation=generation, payment=null(), payment_version=0)
+@cache
+def _change(shape: Shape) -> Prepared:
+    one = update(reservations).where(reservations.c.id == bindparam("booking_id"))
+    following = {"version": reservations.c.version + 1}
+    return Prepared(one.values(**assignments(reservations, shape), **following).returning(*_SHOWN))
 
 
-def from_now(seconds: float) -> ColumnElement[Any]:
-    """Return the instant `seconds` from now, by the database's clock."""
-    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+async def forget_payment(tx: AsyncConnection, booking_id: UUID, *, generation: int) -> Booking:
+    """Begin a new generation of the payment: nothing is known of it yet. Returns the booking as it then is."""
+    anew = {"generation": generation, "payment": null(), "payment_version": 0, "version": reservations.c.version + 1}
+    begun = update(reservations).where(reservations.c.id == booking_id).values(**anew).returning(*_SHOWN)
+    row: Booking = (await tx.execute(begun)).mappings().one()
+    return row
 
 
-def extended_expiry(seconds: int, lifetime_max_s: int) -> ColumnElement[Any]:
-    """Return the later of now + `seconds` and the present expiry, but never beyond the longest lifetime."""
-    wanted = from_now(seconds)
+async def extend(tx: AsyncConnection, booking_id: UUID, seconds: int, *, lifetime_max_s: int) -> None:
+    """Let a locked hold expire at the later of now + `seconds` and when it would anyway, within the longest lifetime."""
     longest = reservations.c.created_at + func.make_interval(0, 0, 0, 0, 0, 0, lifetime_max_s)
-    latest = func.greatest(reservations.c.expires_at, func.least(wanted, longest))
-    return func.date_trunc("milliseconds", latest)
+    latest = func.greatest(reservations.c.expires_at, func.least(from_now(seconds), longest))
+    extended = {
+        "expires_at": func.date_trunc("milliseconds", latest),
+        "extensions": reservations.c.extensions + 1,
+        "version": reservations.c.version + 1,
+    }
+    await tx.execute(update(reservations).where(reservations.c.id == booking_id).values(**extended))
 
 
-async def known_key(connection: AsyncConnection, *, caller: str, route: str, key: str) -> RowMapping | None:
+async def known_key(connection: AsyncConnection, *, caller: str, route: str, key: str) -> Mapping[str, Any] | None:
     """Return what a caller's key stands for on a route, or None."""
-    found = await connection.execute(
-        select(idempotency.c.hold_id, idempotency.c.fingerprint).where(
-            idempotency.c.caller == caller, idempotency.c.route == route, idempotency.c.key == key
-        )
-    )
-    return found.mappings().one_or_none()
+    return await _KEY.row(connection, of_caller=caller, of_route=route, of_key=key)
 
 
 async def remember_key(
     tx: AsyncConnection, *, caller: str, route: str, key: str, booking_id: UUID, fingerprint: bytes
 ) -> bytes:
     """Store a key with the fingerprint of its request, and return the fingerprint that counts: the first one."""
-    stored = await tx.execute(
-        upsert(idempotency)
-        .values(caller=caller, route=route, key=key, hold_id=booking_id, fingerprint=fingerprint)
-        .on_conflict_do_update(index_elements=["caller", "route", "key"], set_={"created_at": idempotency.c.created_at})
-        .returning(idempotency.c.fingerprint)
-    )
-    return bytes(stored.scalar_one())
+    first = await _REMEMBER.value(tx, caller=caller, route=route, key=key, hold_id=booking_id, fingerprint=fingerprint)
+    return bytes(first)
 
 
 async def events(connection: AsyncConnection, booking_id: UUID) -> Sequence[RowMapping]:

@@ -1,31 +1,60 @@
 """The journal of sagas: what was started, what came of it; enough to go on from after any crash."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, and_, bindparam, false, func, insert, select, text, update
+from sqlalchemy import Float, RowMapping, and_, bindparam, false, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
 
-from reservation_service.states import LIVE_SAGA, SagaStatus
+from reservation_service.states import LIVE_SAGA, BegunBy, SagaStatus
 from reservation_service.store.tables import payment_signals, reservations, saga_log, sagas
+from shared.changes import Shape, assignments, from_now, placed, shape_of, written
 from shared.columns import is_one_of
-from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, still_mine
+from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, renewal
+from shared.prepared import Prepared
 from shared.problems import current_trace_id
 
-SagaRow = RowMapping
+SagaRow = Mapping[str, Any]
+
+_LEASED = func.coalesce(sagas.c.lease_until > func.clock_timestamp(), false())
+_SHOWN = (sagas, _LEASED.label("leased"), func.clock_timestamp().label("now"))
+"""A row, with what only the database's clock may judge."""
 
 
 def _sagas() -> Select[Any]:
-    """Select rows with what only the database's clock may judge."""
-    leased = func.coalesce(sagas.c.lease_until > func.clock_timestamp(), false())
-    return select(sagas, leased.label("leased"), func.clock_timestamp().label("now"))
+    return select(*_SHOWN)
 
 
-_ONE = _sagas().where(sagas.c.id == bindparam("saga_id"))
-_LINES = select(saga_log).where(saga_log.c.saga_id == bindparam("saga_id")).order_by(saga_log.c.id)
+_ONE = Prepared(_sagas().where(sagas.c.id == bindparam("saga_id")))
+_LOCK = Prepared(renewal(sagas).returning(*_SHOWN))
+_LINES = Prepared(select(saga_log).where(saga_log.c.saga_id == bindparam("saga_id")).order_by(saga_log.c.id))
+_BEGUN = ("id", "reservation_id", "status", "generation", "flags", "unwinding_because", "trace_id", "begun_by")
+_CREATE = Prepared(
+    insert(sagas)
+    .values(
+        due_at=func.clock_timestamp(),
+        lease_until=from_now(bindparam("lease_s", type_=Float)),
+        lease_epoch=1,
+        attempts=1,
+        **placed(sagas, *_BEGUN),
+    )
+    .returning(sagas)
+)
+
+
+@dataclass(frozen=True)
+class NewLine:
+    """A line that is to be written into a journal."""
+
+    step: str
+    direction: str
+    event: str
+    detail: Any = None
 
 
 async def create(
@@ -36,64 +65,76 @@ async def create(
     generation: int,
     flags: Mapping[str, bool],
     lease_s: float,
-    **values: Any,
+    status: SagaStatus = SagaStatus.RUNNING,
+    begun_by: BegunBy = BegunBy.CONVERT,
+    unwinding_because: str | None = None,
 ) -> SagaRow:
     """Create a saga that this process leases from its first moment (epoch 1); without a lease it is due for anybody."""
-    lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
-    created = await tx.execute(
-        insert(sagas)
-        .values(
-            id=saga_id,
-            reservation_id=reservation_id,
-            generation=generation,
-            flags=dict(flags),
-            trace_id=current_trace_id(),
-            due_at=func.clock_timestamp(),
-            lease_until=lease_until,
-            lease_epoch=1,
-            attempts=1,
-            **{"status": SagaStatus.RUNNING, **values},
-        )
-        .returning(sagas)
+    return await _CREATE.one(
+        tx,
+        id=saga_id,
+        reservation_id=reservation_id,
+        status=status,
+        generation=generation,
+        flags=dict(flags),
+        unwinding_because=unwinding_because,
+        trace_id=current_trace_id(),
+        begun_by=begun_by,
+        lease_s=lease_s,
     )
-    row: SagaRow = created.mappings().one()
-    return row
 
 
 async def append(
     tx: AsyncConnection, row: SagaRow, step: str, direction: str, event: str, *, detail: Any = None
 ) -> None:
     """Write one line of the journal; the caller has locked the saga's row under its lease."""
-    await tx.execute(
-        insert(saga_log).values(
-            saga_id=row["id"], step=step, direction=direction, event=event, detail=detail, epoch=row["lease_epoch"]
-        )
+    await append_all(tx, row, [NewLine(step, direction, event, detail)])
+
+
+async def append_all(tx: AsyncConnection, row: SagaRow, lines: Sequence[NewLine]) -> None:
+    """Write lines in this order, in one statement."""
+    if lines:
+        values = {f"{name}{number}": value for number, line in enumerate(lines) for name, value in vars(line).items()}
+        await _append(len(lines)).count(tx, of_saga=row["id"], of_epoch=row["lease_epoch"], **values)
+
+
+@cache
+def _append(lines: int) -> Prepared:
+    """Return the insert of so many lines: as many as one transaction has steps, which are few."""
+    common = {
+        "saga_id": bindparam("of_saga", type_=saga_log.c.saga_id.type),
+        "epoch": bindparam("of_epoch", type_=saga_log.c.epoch.type),
+    }
+    names = ("step", "direction", "event", "detail")
+    return Prepared(
+        insert(saga_log).values([common | placed(saga_log, *names, number=number) for number in range(lines)])
     )
 
 
-async def lines(connection: AsyncConnection, saga_id: UUID) -> Sequence[RowMapping]:
+async def lines(connection: AsyncConnection, saga_id: UUID) -> Sequence[Mapping[str, Any]]:
     """Return the journal of a saga, in order."""
-    found = await connection.execute(_LINES, {"saga_id": saga_id})
-    return found.mappings().all()
+    return await _LINES.rows(connection, saga_id=saga_id)
 
 
 async def saga(connection: AsyncConnection, saga_id: UUID) -> SagaRow | None:
-    row: SagaRow | None = (await connection.execute(_ONE, {"saga_id": saga_id})).mappings().one_or_none()
-    return row
+    return await _ONE.row(connection, saga_id=saga_id)
+
+
+def _of_the_present_payment() -> ColumnElement[bool]:
+    return and_(reservations.c.id == sagas.c.reservation_id, sagas.c.generation == reservations.c.generation)
+
+
+_LIVE = Prepared(
+    select(sagas)
+    .join(reservations, _of_the_present_payment())
+    .where(sagas.c.reservation_id == bindparam("of_reservation"))
+    .where(or_(*(sagas.c.status == status for status in sorted(LIVE_SAGA))))
+)
 
 
 async def live_saga_of(connection: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
     """Return the one saga of a booking, and of the payment that it has now, which still has something to do; or None."""
-    found = await connection.execute(
-        select(sagas)
-        .join(reservations, and_(reservations.c.id == sagas.c.reservation_id, _of_the_present_payment()))
-        .where(sagas.c.reservation_id == reservation_id, sagas.c.status.in_(sorted(LIVE_SAGA)))
-    )
-    return found.mappings().one_or_none()
-
-
-def _of_the_present_payment() -> ColumnElement[bool]:
-    return sagas.c.generation == reservations.c.generation
+    return await _LIVE.row(connection, of_reservation=reservation_id)
 
 
 async def sagas_of(connection: AsyncConnection, reservation_id: UUID) -> Sequence[SagaRow]:
@@ -105,19 +146,23 @@ async def sagas_of(connection: AsyncConnection, reservation_id: UUID) -> Sequenc
 
 async def newest_of(connection: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
     """Return the saga of the present payment: its journal says how the booking came to stand as it does."""
-    row: SagaRow | None = (await connection.execute(_newest(reservation_id))).mappings().one_or_none()
-    return row
+    return await _NEWEST.row(connection, of_reservation=reservation_id)
 
 
 async def lock_newest_of(tx: AsyncConnection, reservation_id: UUID) -> SagaRow | None:
     """Lock the same saga."""
-    row: SagaRow | None = (await tx.execute(_newest(reservation_id).with_for_update(of=sagas))).mappings().one_or_none()
-    return row
+    return await _NEWEST_LOCKED.row(tx, of_reservation=reservation_id)
 
 
-def _newest(reservation_id: UUID) -> Select[Any]:
-    query = _sagas().join(reservations, and_(reservations.c.id == sagas.c.reservation_id, _of_the_present_payment()))
-    return query.where(sagas.c.reservation_id == reservation_id).order_by(sagas.c.id.desc()).limit(1)
+_NEWEST_FIRST = (
+    _sagas()
+    .join(reservations, _of_the_present_payment())
+    .where(sagas.c.reservation_id == bindparam("of_reservation"))
+    .order_by(sagas.c.id.desc())
+    .limit(1)
+)
+_NEWEST = Prepared(_NEWEST_FIRST)
+_NEWEST_LOCKED = Prepared(_NEWEST_FIRST.with_for_update(of=sagas))
 
 
 async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
@@ -133,9 +178,7 @@ async def page(connection: AsyncConnection, *, status: str | None, limit: int, a
 
 async def lock(tx: AsyncConnection, saga_id: UUID, epoch: int, *, lease_s: float) -> SagaRow | None:
     """Lock the saga and lengthen the lease; None when another worker has taken over and nothing may be written."""
-    if not await still_mine(tx, sagas, saga_id, epoch, lease_s=lease_s):
-        return None
-    return await saga(tx, saga_id)
+    return await _LOCK.row(tx, row_id=saga_id, epoch=epoch, lease_s=lease_s)
 
 
 async def lock_for_a_person(tx: AsyncConnection, saga_id: UUID) -> SagaRow | None:
@@ -148,15 +191,15 @@ async def lock_for_a_person(tx: AsyncConnection, saga_id: UUID) -> SagaRow | Non
 async def take_in_hand(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> None:
     """Let a locked saga go on from a person's word: due now, tries counted anew, and every older worker fenced off."""
     fresh = {"due_at": func.clock_timestamp(), "lease_until": None, "lease_epoch": sagas.c.lease_epoch + 1}
-    await set_status(tx, saga_id, status, **{"attempts": 0, "reason": None, **fresh, **values})
+    anew = {"status": status, "attempts": 0, "reason": None, **fresh, **values}
+    await tx.execute(update(sagas).where(sagas.c.id == saga_id).values(**anew))
 
 
 async def open_again(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> SagaRow:
     """Let a locked saga that was over walk back, leased by this process from this moment."""
     lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
     await take_in_hand(tx, saga_id, SagaStatus.UNWINDING, unwinding_because="asked", lease_until=lease_until)
-    row: SagaRow = (await tx.execute(_sagas().where(sagas.c.id == saga_id))).mappings().one()
-    return row
+    return await _ONE.one(tx, saga_id=saga_id)
 
 
 async def reasons(connection: AsyncConnection) -> Mapping[str, int]:
@@ -190,8 +233,16 @@ async def claim_batch(tx: AsyncConnection, *, limit: int, lease_s: float) -> Seq
     return await claim_due(tx, sagas, limit=limit, lease_s=lease_s)
 
 
-async def set_status(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> None:
-    await tx.execute(update(sagas).where(sagas.c.id == saga_id).values(status=status, **values))
+async def set_status(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> SagaRow:
+    """Change the status of a locked saga; returns it as it then is."""
+    changed = {"status": status, **values}
+    return await _set(shape_of(changed)).one(tx, saga_id=saga_id, **written(changed))
+
+
+@cache
+def _set(shape: Shape) -> Prepared:
+    one = update(sagas).where(sagas.c.id == bindparam("saga_id"))
+    return Prepared(one.values(**assignments(sagas, shape)).returning(*_SHOWN))
 
 
 async def rest(tx: AsyncConnection, saga_id: UUID, epoch: int, *, due_in_s: float, **values: Any) -> None:
@@ -209,6 +260,13 @@ async def wake(tx: AsyncConnection, saga_id: UUID) -> None:
     await make_due(tx, sagas, saga_id)
 
 
+_STORE_SIGNAL = Prepared(
+    upsert(payment_signals)
+    .values(placed(payment_signals, "payment_id", "version", "reservation_id", "generation", "body"))
+    .on_conflict_do_nothing()
+)
+
+
 async def store_signal(
     tx: AsyncConnection,
     *,
@@ -219,18 +277,15 @@ async def store_signal(
     body: Mapping[str, Any],
 ) -> bool:
     """Store what payment_service told; False when this version was told before."""
-    stored = await tx.execute(
-        upsert(payment_signals)
-        .values(
-            payment_id=payment_id,
-            version=version,
-            reservation_id=reservation_id,
-            generation=generation,
-            body=dict(body),
-        )
-        .on_conflict_do_nothing()
+    stored = await _STORE_SIGNAL.count(
+        tx,
+        payment_id=payment_id,
+        version=version,
+        reservation_id=reservation_id,
+        generation=generation,
+        body=dict(body),
     )
-    return stored.rowcount == 1
+    return stored == 1
 
 
 async def newest_signal(connection: AsyncConnection, payment_id: UUID) -> int:

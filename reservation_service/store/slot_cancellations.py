@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from reservation_service.states import CancellationStatus
 from reservation_service.store.slots import give_back_seats
 from reservation_service.store.tables import slot_cancellations, slot_changes
+from shared.changes import NOW
 from shared.database import Row
 from shared.due_rows import claim_due, finish, put_back, still_mine
 
@@ -124,7 +125,7 @@ async def find(connection: AsyncConnection, slot_id: UUID) -> RowMapping | None:
     return found.mappings().one_or_none()
 
 
-async def claim(tx: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[RowMapping]:
+async def claim(tx: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[Row]:
     """Lease cancellations that have something to do."""
     return await claim_due(tx, slot_cancellations, limit=limit, lease_s=lease_s)
 
@@ -192,5 +193,5 @@ async def end(tx: AsyncConnection, row: Row) -> None:
         row["id"],
         row["lease_epoch"],
         status=CancellationStatus.FINISHED,
-        finished_at=func.clock_timestamp(),
+        finished_at=NOW,
     )

@@ -19,7 +19,7 @@ BOOKING_PATH: list[tuple[Service, str, str]] = [
     ("reservation", "create_payment_intent.after", "C05"),
     ("reservation", "payment_signal.after_commit", "C19"),
     ("reservation", "capture_payment.after", "C08"),
-    ("payment", "intend_create.after_commit", "C06"),
+    ("payment", "admit_payment.after_commit", "C06"),
     ("payment", "create_payment_intent.after", "C07"),
     ("payment", "store_event.before_commit", "C13"),
     ("payment", "store_event.after_commit", "C12"),

@@ -21,7 +21,7 @@ _SCENARIOS = {
     "C03": ("lock_slots.after",),
     "C04": ("start_saga.after_commit",),
     "C05": ("create_payment_intent.after",),
-    "C06": ("intend_create.after_commit",),
+    "C06": ("admit_payment.after_commit", "intend_create.after_commit"),
     "C07": ("record_create.before_commit",),
     "C08": ("capture_payment.before", "capture_payment.after", "capture_payment_intent.after"),
     "C10": ("cancel_payment_intent.after", "intend_cancel.after_commit"),

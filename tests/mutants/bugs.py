@@ -40,9 +40,8 @@ class Bug:
 
 
 _STORED_THEN_TOLD = """
-        async with self._database.transaction("store_event") as tx:
-            accepted = await webhook_events.store(tx, delivery.hint)
-            settled = await self._settle(tx, accepted, delivery)
+        async with self._database.transaction("store_event", of_one_statement=known is not None) as tx:
+            accepted, settled = await self._store(tx, delivery, known)
 """
 _TOLD_THEN_STORED = """
         import asyncio, uuid
@@ -93,10 +92,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "skip-the-fence",
         "a worker writes although its lease is over and somebody else has taken over",
-        (
-            Edit("shared/due_rows.py", 'lease_epoch == bindparam("epoch")', 'lease_epoch >= bindparam("epoch")'),
-            Edit("shared/due_rows.py", "table.c.lease_epoch == epoch", "table.c.lease_epoch >= epoch"),
-        ),
+        (Edit("shared/due_rows.py", 'lease_epoch == bindparam("epoch")', 'lease_epoch >= bindparam("epoch")'),),
         (_UNKNOWN_OUTCOMES,),
     ),
     Bug(
@@ -121,8 +117,8 @@ BUGS: tuple[Bug, ...] = (
         (
             Edit(
                 "payment_service/store/webhook_events.py",
-                "stripe_event_id=hint.stripe_event_id,",
-                'stripe_event_id=f"{hint.stripe_event_id}:{new_id()}",',
+                '"stripe_event_id": hint.stripe_event_id,',
+                '"stripe_event_id": f"{hint.stripe_event_id}:{new_id()}",',
             ),
         ),
         (_STRIPES_DOOR,),
@@ -145,8 +141,8 @@ BUGS: tuple[Bug, ...] = (
         (
             Edit(
                 "reservation_service/store/reservations.py",
-                "return bookings if caller is None else bookings.where(reservations.c.caller == caller)",
-                "return bookings",
+                'reservations.c.caller == bindparam("of_caller")) if',
+                '(reservations.c.caller == bindparam("of_caller")).is_not(None)) if',
             ),
         ),
         (_STRANGERS,),

@@ -148,9 +148,12 @@ async def test_create_and_cancel_at_the_same_moment_leave_nothing_open(till: Til
 
 
 async def test_a_cancel_between_admission_and_call_wins(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The create is admitted, the cancel finds nothing sent and ends the payment: then nothing is sent any more."""
+    """The create comes again, the cancel finds nothing sent and ends the payment: then nothing is sent any more."""
     establishing, order = till.parts.lifecycle._establishing, till.order()
     establish = establishing.establish
+    till.line.meets(says(401))
+    assert (await till.client.create(order)).outcome is Outcome.NOT_SENT
+    till.line.calls.clear()
 
     async def after_the_cancel(payment: Payment, *, deadline: float) -> Any:
         assert (await till.cancel(order)).outcome is Outcome.OK
@@ -159,6 +162,23 @@ async def test_a_cancel_between_admission_and_call_wins(till: Till, monkeypatch:
     monkeypatch.setattr(establishing, "establish", after_the_cancel)
     assert (await till.client.create(order)).outcome is Outcome.DECLINED
     assert till.line.calls == []
+
+
+async def test_a_cancel_that_finds_the_first_call_noted_ends_its_intent(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new payment is admitted with its call: a cancel right after makes and ends the intent, the create finds it ended."""
+    establishing, order = till.parts.lifecycle._establishing, till.order()
+    create = establishing.create
+
+    async def after_the_cancel(payment: Payment, call: Any, *, deadline: float) -> Any:
+        monkeypatch.setattr(establishing, "create", create)
+        assert (await till.cancel(order)).outcome is Outcome.OK
+        return await create(payment, call, deadline=deadline)
+
+    monkeypatch.setattr(establishing, "create", after_the_cancel)
+    assert (await till.client.create(order)).outcome is Outcome.DECLINED
+    assert [line["status"] for line in await till.intents_of(order.reservation_id)] == ["canceled"]
 
 
 async def test_no_secret_of_stripe_reaches_a_log(

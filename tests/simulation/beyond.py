@@ -49,6 +49,7 @@ _RARE = "two rare things must meet in one world: 5,000 of them have seen it seld
 _RARELY_MADE = (
     ("booking", "needs_attention", "confirmed"),
     ("payment", "captured", "refund_failed"),
+    ("payment", "partially_refunded", "disputed"),
     ("payment", "disputed", "refund_failed"),
     ("payment", "disputed", "refund_pending"),
     ("payment", "disputed", "refunded"),

@@ -137,7 +137,7 @@ async def run(play: Play, transact: Callable[[str, Do], Awaitable[Any]], calls_c
         except Undone:
             answer = "undone"
         except Exception as error:  # noqa: BLE001  an error is an answer too: what matters is which
-            answer = f"{type(error).__name__} {getattr(getattr(error, 'orig', None), 'sqlstate', '')}"
+            answer = f"{type(error).__name__} {getattr(getattr(error, 'orig', error), 'sqlstate', '')}"
         lines.append(f"{service} {name}: {answer}")
     return lines
 

@@ -46,14 +46,10 @@ async def _capture_unchecked(act: Any, booking: Any) -> Result:
 def skip_the_fence(put: Put) -> None:
     """A worker whose lease is over, and whose saga somebody else has, writes all the same."""
 
-    async def always(tx: Any, _table: Any, row_id: Any, _epoch: int, *, lease_s: float) -> bool:
-        return await saga_log.saga(tx, row_id) is not None
-
     async def lock(tx: Any, saga_id: Any, epoch: int, *, lease_s: float) -> Any:
         row = await saga_log.saga(tx, saga_id)
         return {**row, "lease_epoch": epoch} if row else None
 
-    put(saga_log, "still_mine", always)
     put(saga_log, "lock", lock)
 
 

@@ -13,6 +13,7 @@ from payment_service.store.idempotency import Keyed
 from payment_service.store.webhook_events import Hint
 from reservation_service.states import LEGAL_MOVES, BookingStatus, CancellationStatus, Notice, SagaStatus
 from reservation_service.store import catalogue, reservations, saga_log, slot_cancellations, slots
+from shared.changes import FromNow
 from shared.payment_contract import CancelPayment, CreatePayment, Outcome, PaymentStatus, RefundPayment
 
 if TYPE_CHECKING:
@@ -49,19 +50,21 @@ async def _move(play: Play, tx: Any) -> Any:
         if not await reservations.pin_again(tx, row):
             return "sold"
         row = await reservations.lock_booking(tx, row["id"])
-    values: dict[str, Any] = {"pay_until": reservations.from_now(60)} if target == "pending" else {}
+    values: dict[str, Any] = {"pay_until": FromNow(60)} if target == "pending" else {}
     await reservations.move(tx, row, BookingStatus(target), reason="because", **values)
     return await reservations.booking(tx, row["id"])
 
 
 async def _change(play: Play, tx: Any) -> Any:
-    values = play.either(
+    values: dict[str, Any] = play.either(
         {"payment": {"status": "authorized", "capture_before": "2031-03-02T10:00:00+00:00"}, "payment_version": 3},
         {"customer": {"email": "Ada@example.org"}},
-        {"expires_at": reservations.extended_expiry(play.number(1, 90), 400)},
-        {"cancel_requested_at": reservations.from_now(0)},
+        {"cancel_requested_at": FromNow(0)},
+        {},
     )
-    await reservations.change(tx, play.one(play.bookings), **values)
+    if not values:
+        return await reservations.extend(tx, play.one(play.bookings), play.number(1, 90), lifetime_max_s=400)
+    return await reservations.change(tx, play.one(play.bookings), **values)
 
 
 async def _rivals(play: Play, tx: Any) -> Any:
@@ -233,13 +236,12 @@ async def _claim_news(play: Play, tx: Any) -> Any:
     rows = sorted(
         await outbox.claim(tx, limit=play.number(1, 3), lease_s=play.number(1, 30)), key=lambda row: row["id"]
     )
-    newest = await outbox.newest_versions(tx, [row["payment_id"] for row in rows])
     for row in rows[:1]:
         if play.either(True, False):
             await outbox.delivered(tx, row, "applied")
         else:
             await outbox.failed(tx, row, "no", due_in_s=play.number(1, 30))
-    return [rows, newest, await outbox.backlog(tx)]
+    return [rows, await outbox.backlog(tx)]
 
 
 def _hint(play: Play) -> Hint:
@@ -320,7 +322,7 @@ _PAYMENT: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
     "both ids": lambda play, tx: payments.by_stripe_or_our_id(tx, ["pi_1"], [play.one(play.payments)]),
     "page": lambda play, tx: payments.page(tx, limit=3, after=None, status=play.either(None, PaymentStatus.CAPTURED)),
     "refund": _refund,
-    "refunds": lambda play, tx: payments.refunds_of(tx, play.payments[-3:]),
+    "refunds": lambda play, tx: payments.refunds_of(tx, play.one(play.payments)),
     "begin call": _begin_call,
     "append news": _append_news,
     "append more": _append_news,

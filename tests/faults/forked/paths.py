@@ -80,6 +80,15 @@ _PATHS = (
         again=("payment_signal", "saga_progress"),
         faults=(_status("payment_intents.cancel", 400),),
     ),
+    Path(
+        "create_again",
+        book,
+        SEATS,
+        PRICE_MINOR,
+        home_of=("intend_create",),
+        passes_max=1,
+        faults=(_status(_CREATE, 401, count=1),),
+    ),
     Path("create_refused", end_as_failed, 0, 0, again=("saga_progress",), faults=(_status(_CREATE, 400),)),
     Path("capture_refused", end_as_failed, 0, 0, again=("saga_progress",), faults=(_status(_CAPTURE, 402),)),
     Path(

@@ -8,7 +8,8 @@ whoever has read one keeps what was read.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -212,6 +213,21 @@ class Connection:
 
     def begin(self) -> _Begun:
         return _Begun(self._engine)
+
+    @property
+    def statements(self) -> int:
+        return self._engine.statements
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Do the same without waiting for anything."""
+        self.store.begin()
+        try:
+            yield
+        except BaseException:
+            self.store.roll_back()
+            raise
+        self._engine.on_commit(self.store)
 
 
 class _Begun:

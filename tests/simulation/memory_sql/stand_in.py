@@ -8,7 +8,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from tests.simulation.memory_sql import expressions, functions, schema, selecting, writing
+from tests.simulation.memory_sql import expressions, functions, prepared, schema, selecting, writing
 from tests.simulation.memory_sql.database import Connection, DBAPIError, Engine, IntegrityError
 
 
@@ -97,6 +97,7 @@ _WORDS: dict[str, Any] = {
     "create_async_engine": _nothing,
     "DBAPIError": DBAPIError,
     "IntegrityError": IntegrityError,
+    "DisconnectionError": _PoolTimeout,
     "TimeoutError": _PoolTimeout,
     "AsyncConnection": Connection,
     "AsyncEngine": Engine,
@@ -125,3 +126,4 @@ def install() -> None:
         for word, meaning in _WORDS.items():
             setattr(module, word, meaning)
         sys.modules[name] = module
+    sys.modules["shared.prepared"] = prepared  # it speaks to the driver below SQLAlchemy; here is none
