@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from tests.architecture.source import SERVICES, Module, called_name, modules
 
@@ -38,6 +39,8 @@ class CrashPlace:
 
 def places_in(module: Module) -> Iterator[CrashPlace]:
     """Yield the crash places of one module, in the order of its lines."""
+    if not any(f"{word}(" in module.text for word in _SUFFIXES):
+        return
     calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call) and called_name(node) in _SUFFIXES]
     for call in sorted(calls, key=lambda node: node.lineno):
         match call.args:
@@ -47,6 +50,7 @@ def places_in(module: Module) -> Iterator[CrashPlace]:
                 yield CrashPlace(module, call, called_name(call), None)
 
 
+@cache
 def crash_places() -> tuple[CrashPlace, ...]:
     """Return every crash place of the product."""
     return tuple(

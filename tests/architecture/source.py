@@ -4,7 +4,7 @@ import ast
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,11 @@ class Module:
 
     path: str
     text: str
-    tree: ast.Module
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """Return the syntax tree; most rules can tell from the text that they need not look at it."""
+        return ast.parse(self.text, self.path)
 
     @property
     def name(self) -> str:
@@ -37,16 +41,14 @@ class Module:
 
 def snippet(text: str, path: str = "reservation_service/booking/example.py") -> Module:
     """Return a module that exists only in a test: the bad example by which a rule proves that it can see."""
-    return Module(path, text, ast.parse(text))
+    return Module(path, text)
 
 
 @cache
 def modules(*packages: str) -> tuple[Module, ...]:
     """Return every Python file below these folders of the repository, in order of their paths."""
     files = sorted(file for package in packages for file in (ROOT / package).rglob("*.py"))
-    return tuple(
-        Module(str(file.relative_to(ROOT)), text := file.read_text(), ast.parse(text, str(file))) for file in files
-    )
+    return tuple(Module(str(file.relative_to(ROOT)), file.read_text()) for file in files)
 
 
 @cache

@@ -53,7 +53,8 @@ class Banks:
 
     def _later(self, in_s: float, act: Callable[..., None], *about: Any) -> None:
         self.pending += 1
-        self._loop.call_later(in_s * self._random.uniform(0.5, 1.5), self._now, act, about, context=self._nobody)
+        wait_s = in_s * self._random.uniform(0.5, 1.5) * self._plan.banks_pace
+        self._loop.call_later(wait_s, self._now, act, about, context=self._nobody)
 
     def _now(self, act: Callable[..., None], about: tuple[Any, ...]) -> None:
         self.pending -= 1
@@ -87,7 +88,7 @@ class Banks:
     def _begin_dispute(self, intent: Intent) -> None:
         if any(dispute.intent is intent for dispute in self._stripe.disputes.values()):
             return  # one is enough: what banks do has to come to an end
-        first = DisputeStatus.INQUIRY if self._random.random() < 0.4 else DisputeStatus.OPEN
+        first = DisputeStatus.INQUIRY if self._random.random() < self._plan.inquiries else DisputeStatus.OPEN
         dispute = self._stripe.dispute(intent, first)
         if dispute:
             self._note(f"{intent.id} is disputed")
@@ -112,4 +113,4 @@ class Banks:
         self._stripe.decide(dispute, following)
         if following is DisputeStatus.WON and self._random.random() < 0.5:
             self._later(self._random.choice((0.02, 2)), self._refund_by_hand, dispute.intent)
-        self._later(self._random.choice((1, 200)), self._go_on, dispute)
+        self._later(self._random.choice(self._plan.banks_decide_s if takes else (1, 200)), self._go_on, dispute)

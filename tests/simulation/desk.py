@@ -46,6 +46,12 @@ class Desk:
             verbs = ("retry", "unwind") if saga["status"] in LIVE_SAGA else ("retry", "unwind", "resolve")
             await self._ask(saga, random.choice(verbs))
 
+    async def unwind_something(self) -> None:
+        """Take back what is still under way."""
+        sagas = self._sagas(live=True)
+        if sagas:
+            await self._ask(self._world._random.choice(sagas), "unwind")
+
     async def call_off(self) -> None:
         """Cancel somebody's booking, with or without the terms that it was sold under."""
         random = self._world._random
@@ -78,6 +84,8 @@ class Desk:
         if self._world._random.random() < 0.5:
             self._cancel_what_is_spoilt(booking)
         watch, random = self._world._watch, self._world._random
+        if turn > _TURNS_MAX / 2:
+            self._give_the_rest_back(booking)
         if (watch.may_be_vouched_for(booking) or watch.is_paid(booking)) and random.random() < 0.5:
             return "resolve"
         return "unwind" if turn % 3 == 2 and booking["status"] not in _ENDED else "retry"
@@ -87,6 +95,14 @@ class Desk:
         for intent in self._world._watch.intents_of(booking["id"]):
             if intent.amount != booking["total_minor"]:
                 self._world._stripe.cancel(intent.id)
+
+    def _give_the_rest_back(self, booking: dict[str, Any]) -> None:
+        """Give back in Stripe's dashboard what the bank has left of a payment that it took a part of for good."""
+        stripe, watch = self._world._stripe, self._world._watch
+        for intent in watch.intents_of(booking["id"]):
+            left = intent.received - stripe.gone(intent)
+            if left > 0 and watch.is_money_missing(booking) and stripe.has_lost_a_dispute(intent):
+                stripe.refund(intent.id, left, {})
 
     def _booking_of(self, saga: dict[str, Any]) -> dict[str, Any]:
         rows: dict[Any, dict[str, Any]] = self._world._stores["reservation"].rows(tables.reservations)

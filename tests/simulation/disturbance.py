@@ -17,9 +17,10 @@ class Disturbance:
 
     async def go_on(self, slot_id: UUID) -> None:
         """Kill and freeze processes at any moment, and let people do what people do."""
-        acts = (self._kill, self._freeze, self._freeze, self._operate, self._operate, self._in_the_dashboard)
+        plan = self._world._plan
+        acts = [getattr(self, f"_{act}") for act in plan.disturbances]
         while True:
-            await asyncio.sleep(self._world._random.expovariate(1 / self._world._plan.disturbance_every_s))
+            await asyncio.sleep(self._world._random.expovariate(1 / plan.disturbance_every_s))
             await self._world._random.choice(acts)(slot_id)
 
     def _some_process(self) -> Process | None:
@@ -48,6 +49,12 @@ class Disturbance:
             await desk.call_off()
         else:
             await desk.do_something()
+
+    async def _look_at_a_saga(self, _slot_id: UUID) -> None:
+        await self._world._desk.do_something()
+
+    async def _unwind(self, _slot_id: UUID) -> None:
+        await self._world._desk.unwind_something()
 
     async def _in_the_dashboard(self, _slot_id: UUID) -> None:
         """Let somebody cancel a payment in Stripe's dashboard, or change what it is about."""

@@ -254,7 +254,8 @@ class Watch:
 
     def may_be_vouched_for(self, booking: dict[str, Any]) -> bool:
         """Tell whether a booking may be ended on a person's word: no payment of it can move, and no money is missing."""
-        live = any(one.status in _CAN_STILL_TAKE for one in self.intents_of(booking["id"]))
+        mine = self.intents_of(booking["id"])
+        live = any(one.status in _CAN_STILL_TAKE or self.stripe.is_undecided(one) for one in mine)
         return not live and not self.is_money_missing(booking, over=True)
 
     def is_paid(self, booking: dict[str, Any]) -> bool:

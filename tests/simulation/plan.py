@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 from tests.architecture.crash_points import crash_point_names
 from tests.simulation.beyond import POINTS_NOT_PASSED
 from tests.simulation.guests import Story, draw
+from tests.simulation.kinds import change_of
 from tests.simulation.wire import Trouble
 
 LINKS = ("guests", "to_payment", "to_reservation", "stripe", "webhooks")
@@ -42,10 +43,14 @@ class Plan:
     weather: float
     commit_lost: float
     disturbance_every_s: float
+    disturbances: tuple[str, ...]
     events_never_made: float
     refund_trouble: float
     refund_fails: float
     creation_refused: float
+    banks_pace: float
+    banks_decide_s: tuple[float, ...]
+    inquiries: float
     disputed: float
     refunded_by_hand: float
     authorization_lasts_s: float
@@ -62,7 +67,7 @@ class Plan:
         window_s = random.choice((40, 60, 90, 120, 300))
         capacity = random.randint(1, 4)
         badness = random.choice((0.0, 0.01, 0.05, 0.2))
-        return cls(
+        drawn = cls(
             stories=tuple(
                 draw(random, min(2, capacity), window_s) for _ in range(random.choice((1, 1, 1, 1, 2, 2, 3)))
             ),
@@ -77,10 +82,14 @@ class Plan:
             weather=random.choice((0.0, 0.0, 0.01)),
             commit_lost=random.choice((0.0, 0.0, 0.01)),
             disturbance_every_s=random.choice((15.0, 60.0, 1e9)),
+            disturbances=("kill", "freeze", "freeze", "operate", "operate", "in_the_dashboard"),
             events_never_made=random.choice((0.0, 0.0, 0.3)),
             refund_trouble=random.choice((0.0, 0.5)),
             refund_fails=random.choice((0.0, 0.0, 0.3, 0.6)),
             creation_refused=random.choice((0.0,) * 19 + (0.6,)),
+            banks_pace=1.0,
+            banks_decide_s=(1, 200),
+            inquiries=0.4,
             disputed=random.choice((0.0, 0.0, 0.0, 0.7)),
             refunded_by_hand=random.choice((0.0, 0.0, 0.0, 0.0, 0.7)),
             authorization_lasts_s=random.choice((_DAY_S * 7, _DAY_S * 7, _DAY_S * 7, _DAY_S * 7, 90.0, 4000.0)),
@@ -93,9 +102,11 @@ class Plan:
                 "unknown_grace_seconds": random.choice((30, 30, 300)),
                 "async_payment_max_seconds": random.choice((0, 0, 300, 300_000)),
                 "hold_ttl_seconds": random.choice((60, 600)),
+                "slot_cancellation_poll_seconds": 5.0,  # nothing is decided by how often it looks
             },
             payment={"reconcile_interval_seconds": random.choice((120.0, 900.0, 900.0))},
         )
+        return replace(drawn, **change_of(seed, drawn, random))
 
 
 def _trouble(random: Random, badness: float) -> Trouble:

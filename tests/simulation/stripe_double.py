@@ -204,6 +204,13 @@ class Account:
         """Return how much the guest's bank has taken back, for now or for good."""
         return sum(one.amount for one in self.disputes.values() if one.intent is intent and one.holds_money)
 
+    def is_undecided(self, intent: Intent) -> bool:
+        """Tell whether money that a bank has taken back may still come back to us."""
+        return any(one.intent is intent and one.status is DisputeStatus.OPEN for one in self.disputes.values())
+
+    def has_lost_a_dispute(self, intent: Intent) -> bool:
+        return any(one.intent is intent and one.status is DisputeStatus.LOST for one in self.disputes.values())
+
     def gone(self, intent: Intent) -> int:
         return self.given_back(intent) + self.held(intent)
 

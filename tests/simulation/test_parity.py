@@ -57,10 +57,19 @@ async def engines(reservation_database_url: str, payment_database_url: str) -> A
         await engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def in_memory() -> dict[str, list[str]]:
+    """What the store in memory answers, by seed; it takes a process of its own."""
+    command = [sys.executable, "-m", "tests.simulation", "--calls", str(_CALLS), "--parity", *map(str, _SEEDS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)
+    told: dict[str, list[str]] = json.loads(done.stdout)
+    return told
+
+
 @pytest.mark.plants_violations
 @pytest.mark.parametrize("seed", _SEEDS)
 async def test_the_store_in_memory_answers_like_postgresql(
-    seed: int, engines: dict[str, AsyncEngine], monkeypatch: pytest.MonkeyPatch
+    seed: int, engines: dict[str, AsyncEngine], in_memory: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hundreds of calls of nearly every function of both stores are answered the same, errors and rollbacks included."""
     monkeypatch.setattr(identifiers, "uuid7", chance._uuid7)
@@ -74,19 +83,11 @@ async def test_the_store_in_memory_answers_like_postgresql(
             return await do(connection)
 
     here = await parity.run(play, transact, _CALLS)
-    there = _in_memory(seed)
-    for number, (real, simulated) in enumerate(zip(here, there, strict=True)):
+    for number, (real, simulated) in enumerate(zip(here, in_memory[str(seed)], strict=True)):
         assert _alike(real) == _alike(simulated), f"call {number}"
     errors = sum("Error" in line for line in here)
     assert errors > 5, "the calls must also meet constraints"
     print(f"parity: seed={seed} calls={len(here)} of them refused={errors}, all answered alike")
-
-
-def _in_memory(seed: int) -> list[str]:
-    command = [sys.executable, "-m", "tests.simulation", "--parity", str(seed), "--calls", str(_CALLS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)
-    told: list[str] = json.loads(done.stdout)
-    return told
 
 
 def _alike(line: str) -> str:

@@ -26,6 +26,7 @@ Act = Callable[[], Any]
 """What happens where a message arrives: it answers at once, or with a `Doing` that will."""
 
 _BUSY_S = 2.0
+_OUTAGES_S = (5.0, 40.0, 200.0)
 
 
 @dataclass
@@ -38,21 +39,25 @@ class Trouble:
     late: float = 0.0
     inner_error: float = 0.0
     busy: float = 0.0
+    answer_late: float = 0.0
+    breaks_off: float = 0.0
 
 
 class Wire:
-    """One link. `healed` ends all trouble; messages on their way go on."""
+    """One link. `heal` ends all trouble; messages on their way go on."""
 
     def __init__(self, random: Random, trouble: Trouble) -> None:
         self._random = random
         self._trouble = trouble
         self._alone = contextvars.Context()
+        self._down_until_s = 0.0
         self.in_flight = 0
         self.carried = 0
         self.faults = 0
 
     def heal(self) -> None:
         self._trouble = Trouble()
+        self._down_until_s = 0.0
 
     def _hits(self, probability: float) -> bool:
         hit = probability > 0 and self._random.random() < probability
@@ -72,10 +77,10 @@ class Wire:
     async def call(self, act: Act) -> Any:
         """Let `act` happen at the other end and bring its answer back. Raises NotConnected, Cut."""
         await pass_out()
-        if self._hits(self._trouble.refused):
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._down_until_s or self._hits(self._trouble.refused):
             await asyncio.sleep(self._latency_s())
             raise NotConnected
-        loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self.in_flight += 1
         self.carried += 1
@@ -102,11 +107,16 @@ class Wire:
     def _goes_back(self, answer: asyncio.Future[Any], told: Any, error: BaseException | None) -> None:
         if error is None:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._latency_s(), self._comes_back, answer, told, context=self._alone)
+            way_s = self._random.uniform(1, 12) if self._hits(self._trouble.answer_late) else self._latency_s()
+            loop.call_later(way_s, self._comes_back, answer, told, context=self._alone)
         else:
             self._fails(answer, error)
 
     def _comes_back(self, answer: asyncio.Future[Any], told: Any) -> None:
+        if self._hits(self._trouble.breaks_off):
+            self._down_until_s = asyncio.get_running_loop().time() + self._random.choice(_OUTAGES_S)
+            self._fails(answer, Cut())
+            return
         if self._hits(self._trouble.answer_lost):
             self._fails(answer, Cut())
             return
