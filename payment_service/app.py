@@ -1,6 +1,5 @@
 """The only place where the payment service is wired."""
 
-import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from payment_service.nudges import Nudges
 from payment_service.settings import PaymentSettings
 from payment_service.store import audit
 from payment_service.store.tables import flag_overrides
+from shared import heap
 from shared.api_docs import add_api_docs
 from shared.auth import TokenVerifier
 from shared.clock import Clock, SystemClock
@@ -93,7 +93,7 @@ class _House:
         ground = self.ground
         await ground.flags.refresh(ground.database)
         self.background.start()
-        _settle_heap()
+        heap.settle()
         self.health.started = True
         yield
         self.health.draining = True
@@ -167,13 +167,6 @@ def _describe(app: FastAPI) -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     return app
-
-
-def _settle_heap() -> None:
-    """Take what start-up made out of the collector's sight: its pauses are the p99 otherwise."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _gateway(settings: PaymentSettings, transport: httpx.AsyncBaseTransport | None) -> StripeGateway:

@@ -1,6 +1,5 @@
 """The only place where the reservation service is wired."""
 
-import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ from reservation_service.metrics import Metrics
 from reservation_service.settings import ReservationSettings
 from reservation_service.store import audit
 from reservation_service.store.tables import flag_overrides
+from shared import heap
 from shared.api_docs import add_api_docs
 from shared.auth import TokenVerifier
 from shared.clock import Clock, SystemClock
@@ -109,7 +109,7 @@ class _House:
         await ground.flags.refresh(ground.database)
         await work.api_keys.refresh()
         self.background.start()
-        _settle_heap()
+        heap.settle()
         self.health.started = True
         yield
         self.health.draining = True
@@ -254,13 +254,6 @@ def _payments_http(
     )
     HTTPXClientInstrumentor.instrument_client(http, tracer_provider=tracing)
     return http
-
-
-def _settle_heap() -> None:
-    """Take what start-up made out of the collector's sight: its pauses are the p99 otherwise."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 _DESCRIPTION: dict[str, Any] = {

@@ -3,7 +3,6 @@
 `/echo` is a FastAPI route with the very body model of POST /v1/holds that answers a constant; `/bare` is ASGI alone.
 """
 
-import gc
 import sys
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from fastapi import FastAPI, Header, Response
 from starlette.types import Receive, Scope, Send
 
 from reservation_service.api.schemas import CreateHoldBody
+from shared import heap
 from shared.serving import ImpatientProtocol
 
 _ANSWER = {"id": "01900000-0000-7000-8000-000000000000", "status": "held", "items": [{"quantity": 1}], "version": 1}
@@ -52,9 +52,7 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,
     )
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    heap.settle()
     uvicorn.Server(config).run()
 
 
