@@ -32,8 +32,8 @@ class Size:
     knee_s: float
 
 
-QUICK = Size(repetitions=5, pgbench_s=1, holds=4000, echoes=6000, singles=300, open_s=2, bookings=60, knee_s=1.5)
-FULL = Size(repetitions=5, pgbench_s=5, holds=30_000, echoes=40_000, singles=1500, open_s=10, bookings=300, knee_s=4)
+QUICK = Size(repetitions=5, pgbench_s=1, holds=1200, echoes=2500, singles=120, open_s=1.5, bookings=24, knee_s=1)
+FULL = Size(repetitions=5, pgbench_s=4, holds=8000, echoes=15_000, singles=600, open_s=8, bookings=120, knee_s=3)
 TINY = Size(repetitions=2, pgbench_s=1, holds=300, echoes=300, singles=20, open_s=1, bookings=4, knee_s=1)
 
 
