@@ -139,12 +139,21 @@ async def test_a_refusal_takes_everything_back(bench: Bench, tally: Tally, opera
 @pytest.mark.parametrize("act", [acts.DECLINED, acts.REFUSED], ids=name_of)
 @pytest.mark.parametrize("operation", UNDO)
 async def test_a_refused_undo_needs_a_person(bench: Bench, tally: Tally, operation: str, act: Act) -> None:
-    """S28: an undo that is refused is no end: the saga names the step and the code, and the seats stay pinned."""
+    """S28: an undo that is refused is no end: the saga names the step and the code, and the seats stay pinned.
+
+    A refund that was refused for good is dead under its id, and is called so: a person's retry orders another one.
+    """
     bench.payments.script(operation, act)
     story = await (unwinding(bench) if operation == "cancel" else charged_and_refused(bench))
     await bench.run_to_rest(story, pays=False)
-    code = {"declined": "card_declined", "refused": "VALIDATION_FAILED"}[act.name]
-    assert (await bench.the_saga(story))["reason"] == f"{UNDO[operation]}: {code}"
+    said = {"declined": "card_declined", "refused": "VALIDATION_FAILED"}[act.name]
+    told = {"code": "refund_failed", "because": said} if operation == "refund" else {"code": said}
+    saga = await bench.the_saga(story)
+    assert saga["reason"] == f"{UNDO[operation]}: {told['code']}"
+    lines = await bench.sql(
+        "SELECT detail FROM saga_log WHERE saga_id = :id AND event = 'refused' ORDER BY id", id=saga["id"]
+    )
+    assert lines[-1]["detail"].items() >= told.items()
     assert await bench.taken(story) == SEATS
     await assert_whole(bench, story, "needs_attention", saga="needs_attention")
     left_nothing(tally)
