@@ -123,6 +123,6 @@ class Journal:
                 events.append(line.event)
             elif line.event == Event.DONE:
                 events, undone = [], events
-            elif line.event == Event.IN_VAIN:
+            elif line.event == Event.IN_VAIN and undone:
                 events, undone = undone, []
         return events

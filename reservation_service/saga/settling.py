@@ -85,6 +85,7 @@ class Settling(SagaInHand):
             case Pause() as pause:
                 return await self._pause(pause, look)
             case LocalStep() as step:
+                await self._write_lines()  # before what the step itself writes down: timelines go by the moment
                 self._see(await step.do(self._tx, self._booking, self._row))
                 self._note(step.name, "do", Event.DONE)
                 return False, None

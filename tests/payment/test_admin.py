@@ -66,6 +66,9 @@ async def test_a_flag_is_turned(till: Till) -> None:
         "reconciliation": True,
         "settle_at_the_door": False,
         "signed_internal_calls": True,
+        "metrics": True,
+        "pool_metrics": True,
+        "structured_logging": True,
     }
     refused(await till.admin("PUT", "/flags/payment_retries", roles=["viewer"], json=body), 403, "FORBIDDEN")
     refused(await till.admin("PUT", "/flags/no_such_flag", json=body), 404, "FLAG_NOT_FOUND")

@@ -159,6 +159,7 @@ class LivedIn:
         """Do it in a transaction that never commits, and give what the audit says inside it."""
         connection = await self.office.parts.database.lend()
         try:
+            await connection.execute(text("BEGIN"))
             await connection.execute(text("SET LOCAL session_replication_role = replica"))  # history does not refuse
             for statement in statements:
                 named = {kind: booking for kind, booking in self.bookings.items() if f":{kind}" in statement}
@@ -166,7 +167,7 @@ class LivedIn:
                 assert changed.rowcount != 0, f"nothing was planted by: {statement}"
             yield {found.id: found.violations for found in await check_all(connection, INVARIANTS) if found.violations}
         finally:
-            await connection.rollback()
+            await connection.execute(text("ROLLBACK"))
             await connection.close()
 
 

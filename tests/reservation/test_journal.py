@@ -124,10 +124,16 @@ def test_a_person_s_word_starts_the_count_anew() -> None:
 
 
 def since_undone(lines: list[Line], step: str) -> list[str]:
-    """Return what was told of a step after the last time that it was undone."""
-    told = [f"{line.direction} {line.event}" for line in lines if line.step == step]
-    undone = [at for at, event in enumerate(told) if event == "undo done"]
-    return told[undone[-1] + 1 :] if undone else told
+    """Return what was told of a step after the last time that it was undone, unless that was in vain."""
+    told, before = list[str](), list[str]()
+    for event in (f"{line.direction} {line.event}" for line in lines if line.step == step):
+        if event == "undo done":
+            told, before = [], told
+        elif event == "undo in_vain" and before:
+            told, before = before, []
+        else:
+            told.append(event)
+    return told
 
 
 EVENTS = [str(event) for event in Event]
