@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.metrics import Metrics
-from reservation_service.saga.definition import Direction, Event, Saga
+from reservation_service.saga.definition import Direction, Event, LocalStep, Saga
 from reservation_service.saga.journal import Journal
 from reservation_service.saga.patience import Patience
 from reservation_service.settings import ReservationSettings
@@ -74,6 +74,16 @@ class SagaInHand:
     async def _write_lines(self) -> None:
         await saga_log.append_all(self._tx, self._row, self._unwritten)
         self._unwritten = []
+
+    async def _do_here(self, step: LocalStep) -> None:
+        """Take a step of our own. What came before it is written before what it writes: timelines go by the moment."""
+        await self._write_lines()
+        self._see(await step.do(self._tx, self._booking, self._row))
+        self._note(step.name, "do", Event.DONE)
+
+    async def _undo_here(self, step: LocalStep) -> None:
+        self._see(await step.undo(self._tx, self._booking, self._row))
+        self._note(step.name, "undo", Event.DONE)
 
     def _see(self, booking: Booking) -> None:
         """Go on with the booking as it is now, its row being locked by this transaction."""

@@ -85,9 +85,7 @@ class Settling(SagaInHand):
             case Pause() as pause:
                 return await self._pause(pause, look)
             case LocalStep() as step:
-                await self._write_lines()  # before what the step itself writes down: timelines go by the moment
-                self._see(await step.do(self._tx, self._booking, self._row))
-                self._note(step.name, "do", Event.DONE)
+                await self._do_here(step)
                 return False, None
             case RemoteStep() as step if not step.only_if(self._booking):
                 self._note(step.name, "do", Event.DONE, {"skipped": True})
@@ -167,10 +165,6 @@ class Settling(SagaInHand):
                 undo, because = step.undo, self._row["unwinding_because"] or "refused"
                 act_name = undo.__name__
                 return True, await self._begin(step.name, "undo", lambda booking: undo(booking, because), act_name)
-
-    async def _undo_here(self, step: LocalStep) -> None:
-        self._see(await step.undo(self._tx, self._booking, self._row))
-        self._note(step.name, "undo", Event.DONE)
 
     def _lost_its_seats(self) -> bool:
         """The seats went back while the payment could not be cancelled, and it was nobody's wish that it should be."""
