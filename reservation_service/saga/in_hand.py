@@ -67,7 +67,10 @@ class SagaInHand:
         return self._settings.saga_backoff_max_s if kept else self._settings.refund_look_max_seconds
 
     def _note(self, step: str, direction: Direction, event: Event, detail: object = None) -> None:
-        """Add a line to the journal; what one transaction adds is written in one statement, before it ends."""
+        """Add a line to the journal. Lines are written together: when the transaction ends, or the booking moves.
+
+        What led to a move is written before it, because timelines go by the moment.
+        """
         self._unwritten.append(NewLine(step, direction, event, detail))
         self._journal.add(step, direction, event)
 
@@ -76,12 +79,13 @@ class SagaInHand:
         self._unwritten = []
 
     async def _do_here(self, step: LocalStep) -> None:
-        """Take a step of our own. What came before it is written before what it writes: timelines go by the moment."""
+        """Take a step of our own."""
         await self._write_lines()
         self._see(await step.do(self._tx, self._booking, self._row))
         self._note(step.name, "do", Event.DONE)
 
     async def _undo_here(self, step: LocalStep) -> None:
+        await self._write_lines()
         self._see(await step.undo(self._tx, self._booking, self._row))
         self._note(step.name, "undo", Event.DONE)
 
@@ -112,6 +116,7 @@ class SagaInHand:
 
     async def _needs_attention(self, reason: str) -> None:
         if self._has_seats():
+            await self._write_lines()
             await booking_moves.ask_for_attention(self._tx, self._booking, reason)
         await saga_log.end(
             self._tx, self._row["id"], self._row["lease_epoch"], SagaStatus.NEEDS_ATTENTION, reason=reason
