@@ -2,9 +2,9 @@
 
 import gc
 
-# The youngest are looked at in portions that take a few milliseconds on a slow core, even when a thousand requests are in
-# flight and many of them were just refused; the whole heap, which a rush fills with callers and their counts, hardly ever.
-_YOUNG, _MIDDLE, _OLD = 5_000, 20, 1_000
+# The youngest, and those that outlived them, are looked at in small portions, because a look at all that a thousand
+# requests in flight have made takes a hundred milliseconds; the whole heap, which callers and their counts fill, hardly ever.
+_YOUNG, _MIDDLE, _OLD = 2_000, 2, 1_000
 
 
 def settle() -> None:

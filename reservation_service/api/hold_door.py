@@ -54,6 +54,7 @@ class HoldDoor:
         try:
             content = await request.body()
         except ClientDisconnect:
+            await self._app(scope, receive, send)  # where the server says once more that nobody is there
             return
         wanted = _read(request, caller, content)
         if wanted is None:

@@ -73,8 +73,18 @@ class TurnedAway(Exception):
 
     def __init__(self, refusal: Problem, *, own: int) -> None:
         super().__init__(refusal.detail)
-        self.refusal = refusal
+        self._refusal = refusal
         self.own = own
+
+    def let_go(self) -> Problem:
+        """Return the refusal, once, to be raised in this one's stead.
+
+        This one then becomes its context. Would it still refer to it, every refusal of a rush, with all that its frames
+        hold, were a circle that only the collector can take away, in pauses that everybody feels.
+        """
+        refusal = self._refusal
+        del self._refusal
+        return refusal
 
 
 class Decision(Enum):
@@ -115,7 +125,7 @@ async def admit(
         except TurnedAway as away:
             instead = await replace(new) if replace and away.own else None
             if instead is None:
-                raise away.refusal from None
+                raise away.let_go() from None
             return instead
     except DatabaseAway as error:
         raise SlotBusy(retry_after_ms=1000) from error

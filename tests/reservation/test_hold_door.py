@@ -1,5 +1,6 @@
 """Two ways lead to a hold, and nobody can tell by the answer which one was taken: same status, same words, same headers."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -7,6 +8,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from reservation_service.booking.admission import TurnedAway
+from reservation_service.errors import SlotUnavailable
 from reservation_service.flags import LEAN_HOLD_DOOR
 from tests.answers import answered
 from tests.reservation.box_office import BoxOffice, Customer, Offer
@@ -135,9 +138,54 @@ async def test_the_short_way_is_taken(office: BoxOffice, monkeypatch: pytest.Mon
     assert await _counted(office) == before + 1
 
 
-async def _counted(office: BoxOffice) -> float:
-    """Return how many requests the metrics know of that made a hold."""
+async def test_who_leaves_in_the_middle_of_the_body_is_no_error_of_ours(office: BoxOffice) -> None:
+    """P07: half a body and then nobody: counted as a bad request of that route, by either way."""
+    customer = office.customer()
+    for lean in (True, False):
+        await _turn(office, lean=lean)
+        before = {status: await _counted(office, status=status) for status in (400, 500)}
+        await _hang_up(office, customer)
+        assert await _counted(office, status=400) == before[400] + 1, f"{lean=}"
+        assert await _counted(office, status=500) == before[500], f"{lean=}"
+    await _turn(office, lean=True)
+
+
+async def test_a_refusal_leaves_nothing_for_the_collector(office: BoxOffice) -> None:
+    """A rush is mostly refusals: each is gone when its answer is, without a circle that the collector has to find."""
+    offer = await office.offer(capacity=1)
+    answered(await office.customer().hold(offer), 201)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert (await office.customer().hold(offer)).status_code == 409
+        left = [thing for thing in gc.get_objects() if isinstance(thing, SlotUnavailable | TurnedAway)]
+    finally:
+        gc.enable()
+    assert left == []
+
+
+async def _hang_up(office: BoxOffice, customer: Customer) -> None:
+    said = [{"type": "http.request", "body": b'{"items"', "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return said.pop(0) if len(said) > 1 else said[0]
+
+    async def send(_message: Any) -> None:
+        """Nobody listens."""
+
+    headers = {"authorization": f"Bearer {customer.token}", "content-type": "application/json", "idempotency-key": "k"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/holds",
+        "raw_path": b"/v1/holds", "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1), "server": ("test", 80),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    await office.app(scope, receive, send)
+
+
+async def _counted(office: BoxOffice, *, status: int = 201) -> float:
+    """Return how many requests for a hold the metrics know of that ended like this."""
     page = (await office.http.get("/metrics")).text
-    name = "http_server_request_duration_seconds_count"
-    lines = [line for line in page.splitlines() if line.startswith(name) and '"/v1/holds"' in line and '"201"' in line]
+    name, wanted = "http_server_request_duration_seconds_count", ('"/v1/holds"', f'"{status}"')
+    lines = [line for line in page.splitlines() if line.startswith(name) and all(word in line for word in wanted)]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
