@@ -11,7 +11,7 @@ from enum import Enum
 from uuid import UUID
 
 from reservation_service.booking.discounts import USED_UP, check_dates, uses_left
-from reservation_service.booking.one_flight import OneFlight
+from reservation_service.booking.slot_sweeps import SlotSweeps
 from reservation_service.clients.slot_lock import Lease, SlotLocks
 from reservation_service.errors import (
     DiscountInvalid,
@@ -21,7 +21,6 @@ from reservation_service.errors import (
     TimeSlotNotFound,
     TooManyActiveHolds,
 )
-from reservation_service.metrics import Metrics
 from reservation_service.states import BookingStatus, ReleasedBy
 from reservation_service.store import discounts, reservations, slots
 from reservation_service.store.discounts import Discount
@@ -33,36 +32,7 @@ from shared.problems import IdempotencyKeyReused, Problem
 # The same key racing in two processes, or a slot whose expired holds had to go first: each costs one more round.
 _ROUNDS = 8
 _PAUSE_S = 0.02  # at most, before another round when somebody else is at work on what we want
-_SWEEP_BATCH = 100
 _DISCOUNT_LOCK_TIMEOUT_MS = 500  # nobody keeps a discount locked for long because one slot is blocked
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What became of a full slot: how many lapsed holds gave their seats back, and how many seats are free now."""
-
-    expired: int
-    available: int
-
-
-class SlotSweeps:
-    """Gives back the lapsed holds of full slots on demand; callers who find the same slot full share one look at it."""
-
-    def __init__(self, database: Database, metrics: Metrics) -> None:
-        self._database = database
-        self._metrics = metrics
-        self._looks = OneFlight(self._look)
-
-    async def sweep(self, time_slot_id: UUID) -> Swept:
-        """Expire the due holds of one slot and count its free seats. Raises DatabaseAway."""
-        return await self._looks.answer(time_slot_id)
-
-    async def _look(self, time_slot_id: UUID) -> Swept:
-        async with self._database.transaction("expire_slot") as tx:
-            expired = await slots.expire_due(tx, batch=_SWEEP_BATCH, time_slot_id=time_slot_id)
-            available = await slots.free_seats(tx, time_slot_id)
-        self._metrics.holds_displaced.inc(expired)
-        return Swept(expired, available)
 
 
 Take = Callable[[NewHold], Awaitable[Row | None]]

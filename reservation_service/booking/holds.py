@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from reservation_service.booking.admission import Admission, Decision, SlotSweeps, Take, admit, is_renewable
+from reservation_service.booking.admission import Admission, Decision, Take, admit, is_renewable
 from reservation_service.booking.api_keys import is_reseller
 from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.discounts import is_limited, reduction, usable
@@ -15,6 +15,7 @@ from reservation_service.booking.group_admission import GroupAdmission, HungUp
 from reservation_service.booking.one_flight import apart
 from reservation_service.booking.pricing import price_party
 from reservation_service.booking.reservations import EXTERNAL_SCOPE
+from reservation_service.booking.slot_sweeps import SlotSweeps
 from reservation_service.booking.slow_lane import SlowLane
 from reservation_service.errors import (
     HoldExpired,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from reservation_service.booking.admission import Decision, SlotSweeps, admit, take_alone
+from reservation_service.booking.admission import Decision, admit, take_alone
+from reservation_service.booking.slot_sweeps import SlotSweeps
 from reservation_service.metrics import Metrics
 from reservation_service.store import slots
 from shared.payment_contract import PaymentEvent, PaymentStatus
