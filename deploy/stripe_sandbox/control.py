@@ -141,11 +141,15 @@ class Control:
         )
 
     def dispute(self, ask: Ask) -> Document:
-        """`{"reason": "fraudulent"}`: the cardholder disputes a captured payment."""
+        """`{"reason": "fraudulent"}`: the cardholder disputes a captured payment; an inquiry about it becomes that dispute."""
 
         def act(turn: Turn, intent: Document) -> None:
             if intent["status"] != "succeeded":
                 raise ControlInvalid("only a captured payment can be disputed")
+            for inquiry in turn.state.all_of("dispute", intent=intent["id"]):
+                if inquiry["is_charge_refundable"]:
+                    disputes.escalate(turn, inquiry)
+                    return
             charge = turn.state.fetch("charge", intent["latest_charge"])
             disputes.open_dispute(turn, charge, reason=str(ask.given.get("reason", "fraudulent")), inquiry=False)
 

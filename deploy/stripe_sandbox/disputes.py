@@ -47,6 +47,15 @@ def open_dispute(turn: Turn, charge: Document, *, reason: str, inquiry: bool) ->
     return dispute
 
 
+def escalate(turn: Turn, dispute: Document) -> None:
+    """The bank was not content with the answer to its inquiry, or never got one: now it takes the money."""
+    dispute |= {"status": "needs_response", "is_charge_refundable": False}
+    dispute["payment_method_details"]["card"]["case_type"] = "chargeback"
+    turn.state.save(dispute)
+    emit(turn, "charge.dispute.updated", dispute)
+    emit(turn, "charge.dispute.funds_withdrawn", dispute)
+
+
 def retrieve(turn: Turn) -> Document:
     """GET /v1/disputes/{id}."""
     found = turn.state.find("dispute", turn.target)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.postgres import Postgres
+from tests.observed_moves import made_as_marked
 from tests.payment.till import Till, open_till
 
 
@@ -18,9 +19,12 @@ def till_database_url(postgres: Postgres, payment_template: str) -> Iterator[str
 
 
 @pytest.fixture
-async def till(till_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Till]:
-    """payment_service in this process; after the test its own audit finds nothing."""
+async def till(
+    request: pytest.FixtureRequest, till_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Till]:
+    """payment_service in this process; after the test its own audit finds nothing, and what it is marked to do is done."""
     async with open_till(till_database_url, tmp_path, monkeypatch) as till:
         await till.sweep()
-        yield till
+        async with made_as_marked(request.node.iter_markers("makes_move"), till.sql):
+            yield till
         assert await till.violated() == {}

@@ -9,7 +9,9 @@ import pytest
 from shared import crashpoints
 from shared.payment_contract import Outcome, PaymentStatus, PaymentView
 from tests.answers import answered, refused
+from tests.observed_moves import makes
 from tests.payment.line_to_stripe import says
+from tests.payment.test_refunds import PENDING_REFUND_CARD
 from tests.payment.till import Till, intent_id, view
 from tests.scenarios import fired
 
@@ -62,6 +64,7 @@ async def test_a_dispute_that_is_won(till: Till) -> None:
     fired("S28", 1)
 
 
+@makes("payment", "partially_refunded", "disputed")
 async def test_a_dispute_that_is_lost(till: Till) -> None:
     """S28: the money stays with the guest; what was refunded before is not lost as well."""
     payment = await till.captured()
@@ -156,6 +159,83 @@ async def test_an_inquiry_moves_no_money(till: Till) -> None:
     detail = await shown(till, payment.id)
     assert (detail["status"], detail["balances"]["balance"]) == ("captured", 4500)
     assert [one["status"] for one in detail["disputes"]] == ["inquiry"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "end"),
+    [
+        pytest.param(asked, end, marks=makes("dispute", asked, end))
+        for asked in ("inquiry", "inquiry_closed")
+        for end in ("won", "lost")
+    ],
+)
+async def test_an_inquiry_that_was_decided_before_the_next_look(till: Till, asked: str, end: str) -> None:
+    """S28, I8: that the bank took the money was never seen, only how it ended: the books hold both steps of it."""
+    payment = await till.created()
+    await till.pay_with_number(payment, INQUIRY_CARD)
+    await till.client.capture(payment.id)
+    (inquiry,) = (await till.at_stripe("GET", "/v1/disputes", payment_intent=intent_id(payment)))["data"]
+    if asked == "inquiry_closed":
+        await till.at_stripe("POST", f"/v1/disputes/{inquiry['id']}/close")
+    await hear(till)
+    assert [one["status"] for one in (await shown(till, payment.id))["disputes"]] == [asked]
+    assert await dispute(till, payment) == inquiry["id"]
+    await decide(till, inquiry["id"], won=end == "won")
+    await hear(till)
+    detail = await shown(till, payment.id)
+    ends = {"won": ("captured", 4500), "lost": ("dispute_lost", 0)}
+    assert (detail["status"], detail["balances"]["balance"]) == ends[end]
+    assert [one["status"] for one in detail["disputes"]] == [end]
+    assert postings(detail)[2:] == ["dispute_opened", f"dispute_{end}"]
+    fired("S28", 1)
+
+
+@makes("payment", "refund_pending", "disputed")
+@makes("payment", "disputed", "refund_pending")
+async def test_a_dispute_begins_and_ends_while_a_refund_is_under_way(till: Till) -> None:
+    """S28: the bank takes what the refund has left, and gives it back; the refund goes on, and arrives."""
+    payment = await till.created()
+    await till.pay_with_number(payment, PENDING_REFUND_CARD)
+    await till.client.capture(payment.id)
+    assert view(await till.refund(payment, 1500)).status is PaymentStatus.REFUND_PENDING
+    opened = await dispute(till, payment)
+    await hear(till)
+    detail = await shown(till, payment.id)
+    assert (detail["status"], detail["balances"]["disputed"], detail["balances"]["refunding"]) == (
+        "disputed", 3000, 1500,
+    )  # fmt: skip
+    await decide(till, opened, won=True)
+    await hear(till)
+    assert (await shown(till, payment.id))["status"] == "refund_pending"
+    (refund,) = (await till.at_stripe("GET", "/v1/refunds", payment_intent=intent_id(payment)))["data"]
+    await till.sandbox("POST", f"/refunds/{refund['id']}/settle", succeeded=True)
+    await till.deliver_all("refund.updated")
+    await till.process()
+    detail = await shown(till, payment.id)
+    assert (detail["status"], detail["balances"]["balance"]) == ("partially_refunded", 3000)
+    fired("S28", 1)
+
+
+@makes("payment", "refunded", "disputed")
+@makes("payment", "disputed", "refunded")
+async def test_a_refund_fails_unheard_and_its_money_is_disputed(till: Till) -> None:
+    """S27, S28: the dispute is heard of, and is over, while the refund still looks done; what is true is heard last."""
+    payment = await till.captured()
+    assert view(await till.refund(payment, 4500)).status is PaymentStatus.REFUNDED
+    (refund,) = (await till.at_stripe("GET", "/v1/refunds", payment_intent=intent_id(payment)))["data"]
+    await till.sandbox("POST", f"/refunds/{refund['id']}/settle", succeeded=False)
+    opened = await dispute(till, payment)
+    await hear(till)
+    assert (await till.seen(payment.id)).status is PaymentStatus.DISPUTED
+    await decide(till, opened, won=True)
+    await hear(till)
+    assert (await till.seen(payment.id)).status is PaymentStatus.REFUNDED
+    await till.deliver_all("refund.failed")
+    await till.process()
+    detail = await shown(till, payment.id)
+    assert (detail["status"], detail["refunded"], detail["balances"]["balance"]) == ("refund_failed", 0, 4500)
+    fired("S27", 1)
+    fired("S28", 1)
 
 
 async def test_a_dispute_that_does_not_fit_is_told(till: Till) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from shared.payment_contract import Outcome
 from tests.answers import answered
+from tests.observed_moves import makes
 from tests.payment.line_to_stripe import loses_the_answer
 from tests.payment.till import Till
 from tests.scenarios import fired
@@ -20,7 +21,9 @@ FAR: dict[str, dict[str, str]] = {
 """A status that comes right after `none`, and what the guest paid with."""
 
 
-@pytest.mark.parametrize("status", sorted(FAR))
+@pytest.mark.parametrize(
+    "status", [pytest.param(status, marks=makes("payment", "none", status)) for status in sorted(FAR)]
+)
 async def test_a_payment_that_is_far_along_when_it_is_first_seen(till: Till, status: str) -> None:
     """S01, I10: neither its id nor any step before was known; what Stripe shows is taken over, and told once."""
     order = till.order(capture_method="manual" if status == "authorized" else "automatic")

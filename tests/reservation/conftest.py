@@ -7,6 +7,7 @@ import pytest
 
 from deploy.embedded.postgres import Postgres
 from tests.doubles.fault_proxy import FaultProxy
+from tests.observed_moves import made_as_marked
 from tests.reservation.box_office import BoxOffice, open_box_office
 from tests.reservation.saga_bench import Bench, open_bench
 from tests.shared.short_logs import short_logs
@@ -31,10 +32,11 @@ async def open_office(module_database_url: str) -> AsyncIterator[BoxOffice]:
 
 
 @pytest.fixture
-async def office(open_office: BoxOffice) -> AsyncIterator[BoxOffice]:
+async def office(request: pytest.FixtureRequest, open_office: BoxOffice) -> AsyncIterator[BoxOffice]:
     """The service, honest neighbours at the start of each test; after it, its own audit must find nothing."""
     open_office.payments.heal()
-    yield open_office
+    async with made_as_marked(request.node.iter_markers("makes_move"), open_office.sql):
+        yield open_office
     open_office.payments.heal()
     await open_office.assert_consistent()
 

@@ -38,6 +38,7 @@ from shared.internal_calls import InternalSeal
 from shared.invariants import check_all
 from shared.payment_contract import TO_PAYMENT_SERVICE, PaymentStatus
 from shared.signing import InternalSigner
+from tests import observed_moves
 from tests.doubles.scripted_payments import Entry, ScriptedPayments
 from tests.reservation.box_office import CUSTOMER, KEYS, settings_for
 
@@ -45,25 +46,6 @@ ANNA = Caller("anna")
 TOTAL_MINOR = 4500
 SEATS = 2
 CAPACITY = 10
-
-_WATCH = (
-    "CREATE TABLE observed_moves (id bigserial, what text, row_id uuid, from_status text, to_status text)",
-    """
-    CREATE FUNCTION observe_move() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO observed_moves (what, row_id, from_status, to_status)
-        VALUES (TG_TABLE_NAME, NEW.id, OLD.status, NEW.status);
-        RETURN NULL;
-    END $$
-    """,
-    *(
-        f"""
-        CREATE TRIGGER observe AFTER UPDATE ON {table} FOR EACH ROW
-        WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION observe_move()
-        """
-        for table in ("reservations", "sagas")
-    ),
-)
 
 
 def plain_price(total_minor: int) -> dict[str, Any]:
@@ -322,7 +304,7 @@ async def open_bench(
     settings = settings_for(database_url, saga_backoff_max_s=2.0, unknown_grace_seconds=60)
     database = Database.connect(database_url, application_name=f"bench-{uuid4().hex[:8]}", pool_timeout_s=15.0)
     bench = Bench(database, settings, Flags(FLAGS, flag_overrides, {}))
-    for statement in _WATCH if watch else ():
+    for statement in observed_moves.watch("observed_moves", "reservations", "sagas") if watch else ():
         await bench.sql(statement)
     try:
         yield bench

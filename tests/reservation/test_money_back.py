@@ -10,6 +10,7 @@ from reservation_service.saga.definition import Event
 from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused, until_it_is_answered
 from tests.doubles import scripted_payments as acts
+from tests.observed_moves import makes
 from tests.reservation.box_office import DRAIN_S, BoxOffice
 from tests.reservation.called_off import TOTAL_MINOR, confirmed, pending
 from tests.scenarios import fired
@@ -70,6 +71,7 @@ async def test_money_that_comes_after_the_end_goes_back(office: BoxOffice) -> No
     fired("W19", 1)
 
 
+@makes("saga", "compensated", "unwinding")
 async def test_a_refund_that_is_called_back_is_not_forgotten(office: BoxOffice) -> None:
     """S27, I5: Stripe cancels a refund that had looked done: the saga opens again by itself, and ends with a person."""
     booked = await confirmed(office)

@@ -11,6 +11,7 @@ from shared.payment_contract import PaymentStatus
 from tests.answers import answered, refused
 from tests.doubles import scripted_payments as acts
 from tests.doubles.scripted_payments import Died
+from tests.observed_moves import makes
 from tests.reservation.box_office import BoxOffice, Customer, Offer
 from tests.scenarios import fired
 
@@ -150,6 +151,8 @@ async def test_resolving_ends_it_on_a_person_s_word(office: BoxOffice, outcome: 
     refused(await case.ask("resolve", outcome=outcome), 409, "INVALID_SAGA_STATUS")
 
 
+@makes("booking", "needs_attention", "confirmed")
+@makes("saga", "needs_attention", "completed")
 async def test_nobody_s_word_makes_money(office: BoxOffice) -> None:
     """I6: `confirmed` needs the money to be there; once it is, the word ends the saga."""
     case = await stuck_in_capture(office)

@@ -246,6 +246,22 @@ class TestDisputes:
         assert (await sandbox.v1.refunds.create_async({"payment_intent": intent.id})).amount == 2000
         assert (await sandbox.v1.disputes.close_async(dispute.id)).status == "warning_closed"
 
+    @pytest.mark.parametrize("closed", [False, True])
+    async def test_an_inquiry_may_become_a_dispute(self, sandbox: RunningSandbox, closed: bool) -> None:
+        """Answered or not, the bank takes the money after all: the same dispute, not refundable any more."""
+        intent = await sandbox.paid("pm_card_createDisputeInquiry")
+        (asked,) = (await sandbox.v1.disputes.list_async({"payment_intent": intent.id})).data
+        if closed:
+            await sandbox.v1.disputes.close_async(asked.id)
+        await sandbox.steer(f"payment_intents/{intent.id}/dispute", {})
+        (dispute,) = (await sandbox.v1.disputes.list_async({"payment_intent": intent.id})).data
+        assert (dispute.id, dispute.status, dispute.is_charge_refundable) == (asked.id, "needs_response", False)
+        assert (await sandbox.events(intent.id))[-2:] == ["charge.dispute.updated", "charge.dispute.funds_withdrawn"]
+        (line,) = [
+            line for line in (await sandbox.look("book"))["payment_intents"] if line["payment_intent"] == intent.id
+        ]
+        assert (line["disputed"], line["net"]) == (2000, 0)
+
     async def test_any_payment_can_be_disputed(self, sandbox: RunningSandbox) -> None:
         """The lever opens one, on captured money only."""
         intent = await sandbox.paid()
