@@ -74,7 +74,9 @@ class ReservationSettings(SharedSettings):
     )
     admission_deadline_s: float = Field(5.0, gt=0, description="how long one of them waits for an answer")
     admission_price_s: float = Field(
-        2.0, gt=0, description="what looking up price, discount and key may take before a hold waits for its seats"
+        2.0,
+        gt=0,
+        description="what looking up price, discount or key may take, each, before a hold waits for its seats",
     )
     admission_group_s: float = Field(
         2.0, gt=0, description="what writing one group may take; whoever has less time left does not join it"

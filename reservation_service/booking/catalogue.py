@@ -33,11 +33,14 @@ class Offers:
         self._known: dict[UUID, tuple[float, dict[str, Any]]] = {}
         self._asked = OneFlight(self._ask)
 
-    async def of_slot(self, slot_id: UUID) -> dict[str, Any] | None:
+    def remembered(self, slot_id: UUID) -> dict[str, Any] | None:
+        """Return an offer that was asked for a moment ago; None says nothing."""
         known = self._known.get(slot_id)
-        if known is not None and known[0] > self._clock.monotonic():
-            return known[1]
-        return await self._asked.answer(slot_id)
+        return known[1] if known is not None and known[0] > self._clock.monotonic() else None
+
+    async def of_slot(self, slot_id: UUID) -> dict[str, Any] | None:
+        """Return the offer of a slot, None if there is no such slot. Raises DatabaseAway."""
+        return self.remembered(slot_id) or await self._asked.answer(slot_id)
 
     async def _ask(self, slot_id: UUID) -> dict[str, Any] | None:
         async with self._database.reading() as connection:

@@ -78,12 +78,11 @@ class GroupAdmission:
         if hung_up is not None:
             hung_up.add_done_callback(partial(self._drop, waiting))
         self._enqueue(waiting)
+        too_late = asyncio.get_running_loop().call_later(self._patience.caller_s, waiting.refuse_as_busy)
         try:
-            async with asyncio.timeout(self._patience.caller_s):
-                return await waiting.outcome
-        except TimeoutError as error:
-            raise SlotBusy(retry_after_ms=1000) from error
+            return await waiting.outcome
         finally:
+            too_late.cancel()
             self._callers -= 1
             self._metrics.admission_wait.observe(self._clock.monotonic() - arrived)
 
@@ -109,7 +108,7 @@ class GroupAdmission:
         """Let go of a caller who hung up; when it is over anyway, nobody listens any more, which is something else."""
         if not (waiting.is_gone or hung_up.cancelled()):
             self._metrics.admission_left.inc()
-            waiting.refuse(SlotBusy(retry_after_ms=1000))
+            waiting.refuse_as_busy()
 
     def _free_again(self, group: Sequence[Waiting]) -> None:
         self._line.put_back(group)
@@ -136,7 +135,7 @@ class GroupAdmission:
         latest = self._clock.monotonic() + self._patience.group_s
         for waiting in group:
             if waiting.until < latest:
-                waiting.refuse(SlotBusy(retry_after_ms=1000))
+                waiting.refuse_as_busy()
         return [waiting for waiting in group if not waiting.is_gone]
 
     async def _flush(self, group: list[Waiting]) -> None:

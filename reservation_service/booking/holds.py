@@ -1,10 +1,10 @@
 """A guest's hold: made, renewed by its key, looked at, extended, given back."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from reservation_service.booking.admission import Admission, Decision, Take, admit, is_renewable
@@ -38,6 +38,8 @@ from shared.flags import Snapshot
 from shared.identifiers import new_id
 from shared.operator_actions import Act, record
 from shared.problems import IdempotencyKeyReused, Problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,7 @@ class Holds:
         """
         renew = flags[SMART_IDEMPOTENCY]
         try:
-            async with asyncio.timeout(self._settings.admission_price_s):
-                prepared = await self._prepared(caller, request, renew=renew)
+            prepared = await self._prepared(caller, request, renew=renew)
         except TimeoutError as error:
             raise SlotBusy(retry_after_ms=1000) from error
         if isinstance(prepared, Admission):
@@ -142,24 +143,25 @@ class Holds:
         try:
             return await self._priced(caller, request)
         except Problem:
-            known = await apart(self._known(caller, request, renew=renew))
+            known = await self._in_time(apart(self._known(caller, request, renew=renew)))
             if known is None:
                 raise
             return known
 
     async def _priced(self, caller: Caller, request: HoldRequest) -> tuple[slots.NewHold, bool]:
         """Return the hold as it would be made, and whether its discount has limits."""
-        offer = await self._offers.of_slot(request.time_slot_id)
+        slot_id, code = request.time_slot_id, request.discount_code
+        offer = self._offers.remembered(slot_id) or await self._in_time(self._offers.of_slot(slot_id))
         if offer is None:
             raise TimeSlotNotFound
-        discount = await apart(self._discount(offer, request.discount_code)) if request.discount_code else None
+        discount = await self._in_time(apart(self._discount(offer, code))) if code else None
         party = price_party(offer, request.items, reduction(discount) if discount else None)
         new = slots.NewHold(
             hold_id=new_id(),
             caller=caller.subject,
             key=request.key,
             fingerprint=request.fingerprint,
-            time_slot_id=request.time_slot_id,
+            time_slot_id=slot_id,
             seats=party.seats,
             ttl_s=request.ttl_seconds or offer["hold_ttl_seconds"] or self._settings.hold_ttl_seconds,
             items=party.items,
@@ -173,6 +175,11 @@ class Holds:
             discount_id=discount["id"] if discount else None,
         )
         return new, discount is not None and is_limited(discount)
+
+    async def _in_time(self, asked: Awaitable[T]) -> T:
+        """Wait for what had to be asked; a deadline for what is known would cost more than knowing it. Raises TimeoutError."""
+        async with asyncio.timeout(self._settings.admission_price_s):
+            return await asked
 
     def _holds_max(self, caller: Caller) -> int:
         settings = self._settings

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from reservation_service.errors import SlotBusy
 from reservation_service.store.slots import NewHold
 from shared.database import Row
 
@@ -34,6 +35,10 @@ class Waiting:
         """Tell a caller who is still there what went wrong."""
         if not self.is_gone:
             self.outcome.set_exception(error)
+
+    def refuse_as_busy(self) -> None:
+        """Tell a caller who is still there that it takes too long, and that they may ask again."""
+        self.refuse(SlotBusy(retry_after_ms=1000))
 
 
 class WaitingLine:

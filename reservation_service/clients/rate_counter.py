@@ -86,6 +86,11 @@ class _Asking:
     quotas: Sequence[Quota]
     answer: asyncio.Future[Tally]
 
+    def give_up(self) -> None:
+        """Have no answer, for whoever still waits for one."""
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError())
+
 
 class RateCounter:
     """The counts that decide: this process's, and Redis's for what this process would let pass."""
@@ -117,12 +122,16 @@ class RateCounter:
         return tally
 
     async def _ask(self, quotas: Sequence[Quota]) -> Tally:
-        asking = _Asking(quotas, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        asking = _Asking(quotas, loop.create_future())
         self._queue.append(asking)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush_all())
-        async with asyncio.timeout(self._redis.budget_s * _TRIPS_MAX):
+        too_late = loop.call_later(self._redis.budget_s * _TRIPS_MAX, asking.give_up)
+        try:
             return await asking.answer
+        finally:
+            too_late.cancel()
 
     async def _flush_all(self) -> None:
         try:
