@@ -5,12 +5,16 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ shared.identifiers.uuid7 = chance._uuid7  # type: ignore[attr-defined]
 chance.adopt(recording)
 
 _TIDY_EVERY = 200
+_CHUNK = 250
+_COUNTED = ("moves", "points", "died_at")
 _NUMBERS = ("crashes", "virtual_s", "events", "faults", "stripe_calls", "confirmed")
 
 
@@ -53,11 +59,20 @@ class Sum:
         self.seeds += 1
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(seen, name))
-        for name in ("moves", "points", "died_at"):
+        for name in _COUNTED:
             getattr(self, name).update(getattr(seen, name))
         self.logs[seen.seed] = seen.log
         if seen.violations:
             self.failed.append(seen)
+
+    def join(self, others: "Sum") -> None:
+        """Add what other worlds came to."""
+        for name in ("seeds", *_NUMBERS):
+            setattr(self, name, getattr(self, name) + getattr(others, name))
+        for name in _COUNTED:
+            getattr(self, name).update(getattr(others, name))
+        self.logs |= others.logs
+        self.failed += others.failed
 
     def report(self) -> dict[str, Any]:
         """Return what was reached, for those who want to know what was not."""
@@ -103,7 +118,9 @@ def main() -> int:
     if arguments.parity is not None:
         print(json.dumps({seed: in_memory(seed, arguments.calls) for seed in arguments.parity}))
         return 0
-    total = many(arguments.seed, arguments.seeds, budget_s=arguments.budget, keep_going=arguments.keep_going)
+    total = beside_each_other(
+        arguments.beside, arguments.seed, arguments.seeds, budget_s=arguments.budget, keep_going=arguments.keep_going
+    )
     for seen in total.failed[:20]:
         print(f"seed {seen.seed}: {seen.violations[0]}")
         print(f"    again: .venv/bin/python -m tests.simulation --only {seen.seed}")
@@ -124,6 +141,9 @@ def _arguments() -> argparse.Namespace:
         "--parity", type=int, nargs="+", help="make the calls of `parity` with these seeds, and print the answers"
     )
     parser.add_argument("--calls", type=int, default=400, help="how many calls `--parity` makes")
+    parser.add_argument(
+        "--beside", type=int, default=os.cpu_count() or 1, help="how many processes, each with its own worlds"
+    )
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first violation")
     parser.add_argument("--report", type=Path, help="write what was reached, as JSON")
     return parser.parse_args()
@@ -142,6 +162,26 @@ def many(first: int, count: int, *, budget_s: float = 1e9, keep_going: bool = Fa
         if total.failed and not keep_going:
             break
     return total
+
+
+def beside_each_other(
+    processes: int, first: int, count: int, *, budget_s: float = 1e9, keep_going: bool = False
+) -> Sum:
+    """Live through the same worlds in several processes; what is seen in each is what one process would see."""
+    end, total = time.monotonic() + budget_s, Sum()
+    firsts = range(first, first + count, _CHUNK)
+    sizes = [min(_CHUNK, first + count - start) for start in firsts]
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        for part in pool.map(partial(_chunk, end=end, keep_going=keep_going), firsts, sizes):
+            total.join(part)
+            if total.failed and not keep_going:
+                pool.shutdown(cancel_futures=True)
+                break
+    return total
+
+
+def _chunk(first: int, count: int, *, end: float, keep_going: bool) -> Sum:
+    return many(first, count, budget_s=end - time.monotonic(), keep_going=keep_going)
 
 
 def _one(arguments: argparse.Namespace) -> int:

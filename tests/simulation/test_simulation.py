@@ -4,9 +4,6 @@ import importlib
 import json
 import subprocess
 import sys
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +13,6 @@ from tests.observed_moves import claimed_by
 from tests.simulation.beyond import MOVES_NOT_MADE, POINTS_NOT_PASSED, TAKEN_BY
 
 WORLDS = 5000
-_BESIDE_EACH_OTHER = 2
 
 
 def simulated(*arguments: str, timeout_s: float = 500) -> subprocess.CompletedProcess[str]:
@@ -27,39 +23,32 @@ def simulated(*arguments: str, timeout_s: float = 500) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
-def _part(first: int, told: Path) -> dict[str, Any]:
-    done = simulated("--seed", str(first), "--seeds", str(WORLDS // _BESIDE_EACH_OTHER), "--report", str(told))
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the worlds came to."""
+    told = tmp_path_factory.mktemp("simulation") / "seen.json"
+    done = simulated("--seeds", str(WORLDS), "--beside", "2", "--report", str(told))
     assert told.exists(), done.stdout + done.stderr
     found: dict[str, Any] = json.loads(told.read_text())
     return found | {"output": done.stdout}
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the worlds came to, lived through by processes beside each other."""
-    folder, size = tmp_path_factory.mktemp("simulation"), WORLDS // _BESIDE_EACH_OTHER
-    with ThreadPoolExecutor() as pool:
-        begun = [pool.submit(_part, size * part, folder / f"{part}.json") for part in range(_BESIDE_EACH_OTHER)]
-    return [part.result() for part in begun]
-
-
 @pytest.mark.timeout(520)
-def test_nothing_is_ever_untrue(parts: list[dict[str, Any]]) -> None:
+def test_nothing_is_ever_untrue(seen: dict[str, Any]) -> None:
     """5,000 worlds: processes die, messages are lost, and in the end all three books say the same."""
-    assert [part["failed"] for part in parts] == [[], []], "".join(part["output"] for part in parts)
-    numbers: Counter[str] = sum((Counter(part["numbers"]) for part in parts), Counter())
-    seeds = sum(part["seeds"] for part in parts)
-    assert seeds == WORLDS
+    assert seen["failed"] == [], seen["output"]
+    numbers = seen["numbers"]
+    assert seen["seeds"] == WORLDS
     assert numbers["crashes"] > WORLDS / 2
     hours = numbers["virtual_s"] / 3600
-    print(f"simulation: seeds={seeds} crashes={numbers['crashes']} virtual_hours={hours:.0f} violations=0")
+    print(f"simulation: seeds={WORLDS} crashes={numbers['crashes']} virtual_hours={hours:.0f} violations=0")
 
 
 @pytest.mark.timeout(520)
-def test_every_legal_move_is_made(parts: list[dict[str, Any]]) -> None:
+def test_every_legal_move_is_made(seen: dict[str, Any]) -> None:
     """Every edge of every state machine is taken in some world, but for those that `beyond.py` gives a reason for."""
-    legal = {tuple(move) for move in parts[0]["legal"]}
-    made = {tuple(move) for part in parts for move in part["moves"]}
+    legal = {tuple(move) for move in seen["legal"]}
+    made = {tuple(move) for move in seen["moves"]}
     assert legal - made - MOVES_NOT_MADE.keys() == set()
     assert legal >= MOVES_NOT_MADE.keys(), "a reason for a move that does not exist"
     print(f"simulation: legal moves={len(legal)} made={len(legal & made)}")
@@ -73,18 +62,17 @@ def test_a_move_that_no_world_makes_is_made_by_a_named_test() -> None:
 
 
 @pytest.mark.timeout(520)
-def test_every_crash_point_is_passed(parts: list[dict[str, Any]]) -> None:
+def test_every_crash_point_is_passed(seen: dict[str, Any]) -> None:
     """Every crash point of the simulated code is passed, but for those that `beyond.py` gives a reason for."""
     points = set(crash_point_names()) - POINTS_NOT_PASSED.keys()
-    passed = {point for part in parts for point in part["points"]}
-    died_at = {point for part in parts for point in part["died_at"]}
+    passed, died_at = set(seen["points"]), set(seen["died_at"])
     assert points - passed == set()
     print(f"simulation: crash points={len(points)} passed={len(points & passed)} died at={len(points & died_at)}")
 
 
 @pytest.mark.timeout(520)
-def test_a_seed_leads_to_the_same_world_again(parts: list[dict[str, Any]]) -> None:
+def test_a_seed_leads_to_the_same_world_again(seen: dict[str, Any]) -> None:
     """Two processes live through the same world, event for event, alone and after others; another seed is another world."""
     again = simulated("--only", "17").stdout.splitlines()[-1]
-    assert parts[0]["logs"]["17"] in again.split()
-    assert parts[0]["logs"]["18"] not in again.split()
+    assert seen["logs"]["17"] in again.split()
+    assert seen["logs"]["18"] not in again.split()
