@@ -35,7 +35,7 @@ chance.adopt(recording)
 _TIDY_EVERY = 200
 _CHUNK = 250
 _COUNTED = ("moves", "points", "died_at")
-_NUMBERS = ("crashes", "virtual_s", "events", "faults", "stripe_calls", "confirmed")
+_NUMBERS = ("crashes", "virtual_s", "events", "faults", "stripe_calls", "confirmed", "compared")
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Sum:
     faults: int = 0
     stripe_calls: int = 0
     confirmed: int = 0
+    compared: int = 0
     failed: list[Seen] = field(default_factory=list)
     moves: Counter[Move] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
@@ -93,6 +94,7 @@ class Sum:
         return (
             f"seeds={self.seeds} crashes={self.crashes} virtual_hours={self.virtual_s / 3600:.0f} "
             f"events={self.events} faults={self.faults} stripe_calls={self.stripe_calls} confirmed={self.confirmed} "
+            f"books compared={self.compared} three-way differences={sum(seen.compared for seen in self.failed)} "
             f"violations={sum(len(seen.violations) for seen in self.failed)}"
         )
 

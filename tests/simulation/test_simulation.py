@@ -40,6 +40,7 @@ def test_nothing_is_ever_untrue(seen: dict[str, Any]) -> None:
     numbers = seen["numbers"]
     assert seen["seeds"] == WORLDS
     assert numbers["crashes"] > WORLDS / 2
+    assert numbers["compared"] == WORLDS
     hours = numbers["virtual_s"] / 3600
     print(f"simulation: seeds={WORLDS} crashes={numbers['crashes']} virtual_hours={hours:.0f} violations=0")
 

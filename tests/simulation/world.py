@@ -74,6 +74,7 @@ class Seen:
     faults: int = 0
     stripe_calls: int = 0
     confirmed: int = 0
+    compared: int = 0  # whether all went quiet, and the three books were laid side by side
     log: int = 0
     moves: Counter[Move] = field(default_factory=Counter)
     points: dict[str, int] = field(default_factory=dict)
@@ -193,6 +194,7 @@ class World:
             if not life.cancelled() and (error := life.exception()):
                 self._bug(error)
         await self._become_quiet()
+        self.seen.compared = 1
         self._watch.reckon()
         rows = self._stores["reservation"].rows(reservation_tables.reservations).values()
         self.seen.confirmed = sum(row["status"] == "confirmed" for row in rows)
