@@ -111,9 +111,15 @@ class Behaviours:
             database,
             self.ways.interactive,
             self.answers,
-            establishing=Establishing(database, self.ways.interactive, key_trusted_h=settings.stripe_key_trusted_h),
+            establishing=Establishing(
+                database,
+                self.ways.interactive,
+                key_trusted_h=settings.stripe_key_trusted_h,
+                answer_wait_s=settings.outbox_answered_wait_s,
+            ),
             asking=self.asking,
             budget_s=settings.gateway_budget_s,
+            answer_wait_s=settings.outbox_answered_wait_s,
             nudge=self.ground.nudges.news,
         )
 

@@ -97,6 +97,11 @@ class Metrics(ProcessMetrics):
         self.news_delivered = Counter(
             "payment_news_deliveries", "Does reservation_service get the news?", ["result"], registry=registry
         )
+        self.news_spared = Counter(
+            "payment_news_spared",
+            "How much news need not be told, because an answer or newer news has said it?",
+            registry=registry,
+        )
         self.news_waiting = Gauge(
             "payment_news_waiting", "How much news has reservation_service not heard yet?", registry=registry
         )

@@ -93,6 +93,9 @@ class PaymentSettings(SharedSettings):
 
     outbox_poll_seconds: float = Field(1.0, gt=0, description="news is nudged; the poll finds what a crash left")
     outbox_batch_size: int = Field(8, ge=1, le=50, description="told at the same time; as many as connections")
+    outbox_answered_wait_s: float = Field(
+        2.0, ge=0, description="what an answer has just said is told only when the other side has not said so by then"
+    )
     outbox_lease_seconds: float = Field(30.0, gt=0, description="longer than reservation_timeout_s")
     outbox_backoff_first_s: float = Field(1.0, gt=0, description="the wait after the first failure; it doubles")
     outbox_backoff_max_s: float = Field(60.0, gt=0, description="rows never die: money news is told sooner or later")

@@ -151,7 +151,17 @@ class PaymentEvent(ContractModel):
     occurred_at: datetime
 
 
+class KnownVersion(ContractModel):
+    """How far a payment is known: this version, and so every older one."""
+
+    payment_id: UUID
+    version: int
+
+
 class PaymentEventReceipt(ContractModel):
     """The answer to a payment event, given after the commit."""
 
     result: Literal["applied", "ignored"]
+    known: tuple[KnownVersion, ...] = Field(
+        (), description="other payments, as far as answers to calls have said how they stand: nobody needs to tell that"
+    )

@@ -28,7 +28,7 @@ class ReservationsClient:
         self._http = http
         self._seal = seal
 
-    async def tell(self, event: PaymentEvent) -> str:
+    async def tell(self, event: PaymentEvent) -> PaymentEventReceipt:
         """Deliver one event and return what became of it there. Raises NotDelivered."""
         request = self._http.build_request(
             "POST",
@@ -45,6 +45,6 @@ class ReservationsClient:
             log.warning("payment_event_refused", payment_id=str(event.payment_id), http_status=response.status_code)
             raise NotDelivered(f"HTTP_{response.status_code}")
         try:
-            return PaymentEventReceipt.model_validate_json(response.content).result
+            return PaymentEventReceipt.model_validate_json(response.content)
         except ValidationError as error:
             raise NotDelivered("unreadable_receipt") from error

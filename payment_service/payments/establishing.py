@@ -23,13 +23,17 @@ class Establishing:
     """Repeats a create under its key; a key that Stripe may have forgotten, or that is spent, is not trusted.
 
     `key_trusted_h`: Stripe keeps keys for 24 hours, and a forgotten one would make a second intent. `key_is_spent`:
-    Stripe stored a failure under it and will only repeat that. In both cases the intent is looked for first.
+    Stripe stored a failure under it and will only repeat that. In both cases the intent is looked for first. All that is
+    learnt here is in an answer, which has `answer_wait_s` to arrive before it is told as news.
     """
 
-    def __init__(self, database: Database, provider: GuardedGateway, *, key_trusted_h: float) -> None:
+    def __init__(
+        self, database: Database, provider: GuardedGateway, *, key_trusted_h: float, answer_wait_s: float
+    ) -> None:
         self._database = database
         self._provider = provider
         self._key_trusted_s = key_trusted_h * 3600
+        self._answer_wait_s = answer_wait_s
 
     async def establish(self, payment: Payment, *, deadline: float) -> tuple[Payment, Result[Any]]:
         """Return the payment as it then is, and what is known now: UNKNOWN as long as any call may have happened."""
@@ -81,15 +85,18 @@ class Establishing:
     async def _adopt(self, payment: Payment, found: IntentSeen, question: int) -> Payment:
         async with self._database.transaction("record_found_intent") as tx:
             locked = await payments.lock_existing(tx, payment.id)
-            return await recording.intent_seen(tx, locked, found, question)
+            return await recording.intent_seen(tx, locked, found, question, told_in_s=self._answer_wait_s)
 
     async def _record(self, payment: Payment, call: Call, result: Result[IntentSeen]) -> Payment:
         async with self._database.transaction("record_create") as tx:
             payment = await payments.lock_existing(tx, payment.id)
             await calls.end(tx, call, result.outcome, result.code, key_is_spent=result.key_is_spent)
             if result.value is not None:
-                return await recording.intent_seen(tx, payment, result.value, call.question)
+                return await recording.intent_seen(
+                    tx, payment, result.value, call.question, told_in_s=self._answer_wait_s
+                )
             if result.outcome is Outcome.DECLINED and payment.status is PaymentStatus.NONE:
                 refusal = {"decline_class": result.decline_class, "refusal_code": result.code}
-                return await recording.change(tx, payment, status=PaymentStatus.SETUP_FAILED, **refusal)
+                status, wait_s = PaymentStatus.SETUP_FAILED, self._answer_wait_s
+                return await recording.change(tx, payment, told_in_s=wait_s, status=status, **refusal)
             return payment

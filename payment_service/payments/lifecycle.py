@@ -45,7 +45,10 @@ class _LookFirst(Exception):
 
 
 class Lifecycle:
-    """The three verbs of a payment; `nudge` is called when there is news for the other service."""
+    """The three verbs of a payment; `nudge` is called when there is news for the other service.
+
+    What a call to Stripe has shown is no such news: the answer says it, and has `answer_wait_s` to arrive.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Lifecycle:
         establishing: Establishing,
         asking: Asking,
         budget_s: float,
+        answer_wait_s: float,
         nudge: Callable[[], None],
     ) -> None:
         self._database = database
@@ -64,6 +68,7 @@ class Lifecycle:
         self._establishing = establishing
         self._asking = asking
         self._budget_s = budget_s
+        self._answer_wait_s = answer_wait_s
         self._nudge = nudge
 
     async def create(self, order: CreatePayment) -> PaymentAnswer:
@@ -76,7 +81,6 @@ class Lifecycle:
             payment, result = await self._establishing.create(payment, call, deadline=deadline)
         else:
             payment, result = await self._establishing.establish(payment, deadline=deadline)
-        self._nudge()
         if payment.status is PaymentStatus.CANCELED:
             return self._answers.not_ok(Outcome.DECLINED, payment, "payment_canceled")
         return self._answers.of_call(_unless_done(result, payment) if payment.trouble else result, payment)
@@ -222,8 +226,8 @@ class Lifecycle:
             payment = await payments.lock_existing(tx, planned.payment_id)
             await calls.end(tx, planned.call, result.outcome, result.code, key_is_spent=result.key_is_spent)
             if result.value is not None:
-                payment = await recording.intent_seen(tx, payment, result.value, planned.call.question)
-        self._nudge()
+                question, wait_s = planned.call.question, self._answer_wait_s
+                payment = await recording.intent_seen(tx, payment, result.value, question, told_in_s=wait_s)
         if result.outcome in {Outcome.DECLINED, Outcome.UNKNOWN}:
             return await self._asking.ask(payment, deadline=deadline)
         return payment

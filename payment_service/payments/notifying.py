@@ -1,7 +1,7 @@
 """Delivers the news of payments to reservation_service: at least once, newest state sufficient, never given up."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -11,9 +11,11 @@ from payment_service.store import outbox
 from shared.crashpoints import external_call
 from shared.database import Database, Row
 from shared.due_rows import backoff_s
-from shared.payment_contract import PaymentEvent
+from shared.payment_contract import KnownVersion, PaymentEvent
 
 log = structlog.get_logger()
+
+_KNOWN_MAX = 16
 
 
 class Notifying:
@@ -48,7 +50,7 @@ class Notifying:
     async def _deliver(self, row: Row) -> None:
         if row["version"] < row["newest"]:
             # The newer row tells the full state, so this one has nothing left to say.
-            await self._delivered(row, "superseded")
+            await self._delivered(row, outbox.SUPERSEDED)
             return
         try:
             async with external_call("post_payment_event"):
@@ -58,12 +60,13 @@ class Notifying:
             async with self._database.transaction("put_news_back", of_one_statement=True) as tx:
                 await outbox.failed(tx, row, trouble.what, due_in_s=self._backoff(row["attempts"]))
             return
-        await self._delivered(row, receipt)
+        await self._delivered(row, receipt.result, receipt.known)
 
-    async def _delivered(self, row: Row, receipt: str) -> None:
+    async def _delivered(self, row: Row, receipt: str, known: Sequence[KnownVersion] = ()) -> None:
         async with self._database.transaction("finish_news", of_one_statement=True) as tx:
-            await outbox.delivered(tx, row, receipt)
+            rows = await outbox.delivered(tx, row, receipt, known[:_KNOWN_MAX])
         self._metrics.news_delivered.labels(receipt).inc()
+        self._metrics.news_spared.inc(max(rows - 1, 0))
 
 
 def capped_backoff(first_s: float, cap_s: float) -> Callable[[int], float]:

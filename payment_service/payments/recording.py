@@ -39,8 +39,11 @@ DISPUTE_MISMATCH = "dispute_mismatch"
 _OVERTAKEN = "overtaken"
 
 
-async def change(tx: Connection, payment: Payment, **values: Any) -> Payment:
-    """Change a payment, post what that means for its money, and write the news of it, in one breath."""
+async def change(tx: Connection, payment: Payment, *, told_in_s: float = 0.0, **values: Any) -> Payment:
+    """Change a payment, post what that means for its money, and write the news of it, in one breath.
+
+    `told_in_s` gives the answer to a call, which says the same, the time to arrive.
+    """
     changed = await payments.change(tx, payment.id, **values)
     if not {payment.status, changed.status} <= OPEN | {PaymentStatus.CANCELED}:
         await ledger.follow(tx, changed)
@@ -58,11 +61,15 @@ async def change(tx: Connection, payment: Payment, **values: Any) -> Payment:
         capture_before=changed.capture_before,
         occurred_at=datetime.now(UTC),
     )
-    await outbox.append(tx, changed.id, changed.version, changed.status, event.model_dump(mode="json"))
+    await outbox.append(
+        tx, changed.id, changed.version, changed.status, event.model_dump(mode="json"), due_in_s=told_in_s
+    )
     return changed
 
 
-async def intent_seen(tx: Connection, payment: Payment, seen: IntentSeen, question: int) -> Payment:
+async def intent_seen(
+    tx: Connection, payment: Payment, seen: IntentSeen, question: int, *, told_in_s: float = 0.0
+) -> Payment:
     """Bring a payment to what Stripe showed in answer to `question`, unless more is known already."""
     identity = {"intent_id": seen.id, "client_secret": seen.client_secret or payment.client_secret}
     if contradiction := _contradiction(payment, seen):
@@ -79,7 +86,7 @@ async def intent_seen(tx: Connection, payment: Payment, seen: IntentSeen, questi
     trouble = payment.trouble if payment.trouble in {REFUND_MISMATCH, DISPUTE_MISMATCH} else None
     if all(getattr(payment, name) == value for name, value in news.items()):
         return await payments.note(tx, payment.id, question=question, trouble=trouble)
-    return await change(tx, payment, question=question, trouble=trouble, **news)
+    return await change(tx, payment, told_in_s=told_in_s, question=question, trouble=trouble, **news)
 
 
 def _state(seen: IntentSeen) -> dict[str, Any]:

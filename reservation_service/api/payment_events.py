@@ -32,4 +32,4 @@ async def receive_payment_event(
     applied = await parts.engine.signal(event)
     result = "applied" if applied else "ignored"
     parts.metrics.signals.labels(result).inc()
-    return json_answer(PaymentEventReceipt(result=result))
+    return json_answer(PaymentEventReceipt(result=result, known=parts.engine.heard.say(besides=event.payment_id)))

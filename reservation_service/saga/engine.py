@@ -14,15 +14,15 @@ from uuid import UUID
 
 import structlog
 
-from reservation_service.booking.reservations import Choose, ConvertRequest, begin_conversion, note_payment
+from reservation_service.booking.reservations import Choose, ConvertRequest, begin_conversion
 from reservation_service.errors import HoldNotFound
 from reservation_service.flags import FROZEN_WITH_SAGA
 from reservation_service.metrics import Metrics
-from reservation_service.saga import late_money
 from reservation_service.saga.afterwards import take_up_again
 from reservation_service.saga.definition import Call, Report, Result, Saga
+from reservation_service.saga.heard import Heard
 from reservation_service.saga.journal import Journal
-from reservation_service.saga.late_money import LateMoney
+from reservation_service.saga.messages import Messages
 from reservation_service.saga.settling import Settling
 from reservation_service.settings import ReservationSettings
 from reservation_service.states import LIVE_SAGA
@@ -34,7 +34,7 @@ from shared.clock import Clock
 from shared.database import Conflict, Connection, Database
 from shared.flags import Snapshot
 from shared.identifiers import new_id
-from shared.payment_contract import PaymentEvent, PaymentStatus
+from shared.payment_contract import PaymentEvent
 
 log = structlog.get_logger()
 
@@ -79,6 +79,8 @@ class Engine:
         self._clock = clock
         self._choose = choose
         self._uniform = uniform
+        self._messages = Messages(database, saga, metrics)
+        self.heard = Heard()
         self._running: set[asyncio.Task[None]] = set()
         metrics.sagas_live.set_function(lambda: len(self._running))
 
@@ -106,7 +108,7 @@ class Engine:
     async def walk_back(self, tx: Connection, saga_id: UUID) -> Turn | None:
         """Open a saga that was over again and take back what is ours in this transaction; the turn is to be driven."""
         row = await saga_log.open_again(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
-        call = await self._settle(tx, row, None)
+        call = await self._settle(tx, row)
         return Turn(row, call) if call else None
 
     async def signal(self, event: PaymentEvent) -> bool:
@@ -114,17 +116,17 @@ class Engine:
 
         False when this was known already, is older than what is known, or belongs to no booking of ours.
         """
-        known = await self._knows(event)
+        known = await self._messages.knows(event)
         async with self._database.transaction("payment_signal", of_one_statement=known) as tx:
             if known:
-                await self._keep_signal(tx, event)
+                await self._messages.keep(tx, event)
                 return False
             row = await saga_log.lock_newest_of(tx, event.reservation_id)  # its row first: locks go saga, booking, slot
             is_live = row is not None and row["status"] in LIVE_SAGA
             booking = await reservations.lock_booking(tx, event.reservation_id)
             if booking is None:
                 return False
-            applied, late = await self._take_in(tx, booking, event)
+            applied, late = await self._messages.take_in(tx, booking, event)
             # Only then: whoever is told what they were answered before would ask Stripe about it once more.
             if row is not None and is_live and applied:
                 await saga_log.wake(tx, row["id"])
@@ -133,43 +135,6 @@ class Engine:
         for saga_id in [row["id"]] if row and applied and is_live else [late.saga_id] if late else []:
             self.nudge(saga_id)
         return applied or late is not None
-
-    async def _take_in(self, tx: Connection, booking: Booking, event: PaymentEvent) -> tuple[bool, LateMoney | None]:
-        """Store what was told, and begin what has to be done about it if it is money that nobody waits for."""
-        if not late_money.is_of(booking, event.payment_id, event.generation):
-            return False, None
-        is_older = event.generation < booking["generation"]
-        newest = await saga_log.newest_signal(tx, event.payment_id) if is_older else 0
-        applied = await self._store_signal(tx, booking, event)
-        if not applied and not (is_older and event.version > newest):
-            return False, None
-        late = await late_money.hear(tx, self._saga, booking, event.model_dump())
-        if late is not None:
-            self._metrics.late_money.labels(late.notice).inc()
-        return applied, late
-
-    async def _store_signal(self, tx: Connection, booking: Booking, event: PaymentEvent) -> bool:
-        is_new = await self._keep_signal(tx, event)
-        current = event.generation == booking["generation"] and event.version > booking["payment_version"]
-        if is_new and current:
-            body = event.model_dump(mode="json")
-            told = {name: value for name, value in body.items() if name not in {"payment_id", "occurred_at"}}
-            await note_payment(tx, booking, told | {"id": body["payment_id"]})
-        return is_new and current
-
-    async def _knows(self, event: PaymentEvent) -> bool:
-        """Tell whether the answer to a call of ours has said this, or something newer: then it changes nothing here."""
-        if event.status is PaymentStatus.AUTHORIZED:
-            return False  # the guest's bank was no call of ours
-        async with self._database.reading() as connection:
-            booking = await reservations.booking(connection, event.reservation_id)
-        if booking is None or not late_money.is_of(booking, event.payment_id, event.generation):
-            return False
-        return bool(event.generation == booking["generation"] and event.version <= booking["payment_version"])
-
-    async def _keep_signal(self, tx: Connection, event: PaymentEvent) -> bool:
-        which = event.model_dump(include={"payment_id", "version", "reservation_id", "generation"})
-        return await saga_log.store_signal(tx, **which, body=event.model_dump(mode="json"))
 
     def nudge(self, saga_id: UUID) -> None:
         """Go on with a saga soon, and at once if there is room: something has changed for it, and it is due."""
@@ -180,7 +145,7 @@ class Engine:
         """Go on with one saga now, unless somebody else is on it or it has nothing left to do."""
         async with self._database.transaction("claim_saga") as tx:
             row = await saga_log.claim(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
-            call = await self._settle(tx, row, None, guest_waits=guest_waits) if row else None
+            call = await self._settle(tx, row, guest_waits=guest_waits) if row else None
         if row and call:
             await self._run(Turn(row, call, guest_waits))
 
@@ -241,7 +206,7 @@ class Engine:
     async def _resume(self, row: SagaRow) -> None:
         async with self._database.transaction("resume_saga") as tx:
             locked = await saga_log.lock(tx, row["id"], row["lease_epoch"], lease_s=self._settings.saga_lease_seconds)
-            call = await self._settle(tx, locked, None, by_itself=True) if locked else None
+            call = await self._settle(tx, locked, by_itself=True) if locked else None
         if call:
             await self._run(Turn(row, call))
 
@@ -254,7 +219,10 @@ class Engine:
                 row = await saga_log.lock(
                     tx, turn.row["id"], turn.row["lease_epoch"], lease_s=self._settings.saga_lease_seconds
                 )
-                call = await self._settle(tx, row, report, guest_waits=turn.guest_waits) if row else None
+                saga = await self._take_up(tx, row) if row else None
+                call = await saga.settle(report, guest_waits=turn.guest_waits) if saga else None
+            if saga:
+                self.heard.note(*saga.known)
 
     async def _make(self, call: Call) -> Result:
         started = self._clock.monotonic()
@@ -264,23 +232,21 @@ class Engine:
         return result
 
     async def _settle(
-        self,
-        tx: Connection,
-        row: SagaRow,
-        report: Report | None,
-        *,
-        by_itself: bool = False,
-        guest_waits: bool = False,
+        self, tx: Connection, row: SagaRow, *, by_itself: bool = False, guest_waits: bool = False
     ) -> Call | None:
+        saga = await self._take_up(tx, row)
+        return await saga.settle(None, by_itself=by_itself, guest_waits=guest_waits) if saga else None
+
+    async def _take_up(self, tx: Connection, row: SagaRow) -> Settling | None:
+        """Return a leased saga with its journal, its booking locked; a newer release's is left to that."""
         journal = Journal.of(await saga_log.lines(tx, row["id"]))
-        if journal.is_foreign_to(self._saga):  # a newer release's: leave it to that
+        if journal.is_foreign_to(self._saga):
             await saga_log.rest(tx, row["id"], row["lease_epoch"], due_in_s=self._settings.saga_backoff_max_s)
             return None
         booking = await reservations.lock_booking(tx, row["reservation_id"])
         if booking is None:
             raise HoldNotFound
-        saga = self._in_hand(tx, row, booking, journal)
-        return await saga.settle(report, by_itself=by_itself, guest_waits=guest_waits)
+        return self._in_hand(tx, row, booking, journal)
 
     def _in_hand(self, tx: Connection, row: SagaRow, booking: Booking, journal: Journal) -> Settling:
         return Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._metrics)

@@ -1,6 +1,7 @@
 """A saga in hand: what one transaction knows of it, and how what becomes of it is written down."""
 
 from collections.abc import Callable
+from uuid import UUID
 
 from reservation_service.booking import reservations as booking_moves
 from reservation_service.metrics import Metrics
@@ -39,6 +40,11 @@ class SagaInHand:
         self._metrics = metrics
         self._unwritten: list[NewLine] = []
         self.status = SagaStatus(row["status"])
+
+    @property
+    def known(self) -> tuple[UUID, int]:
+        """Return the booking's payment, and how far it is known here."""
+        return booking_moves.payment_id(self._booking), self._booking["payment_version"]
 
     @property
     def _patience(self) -> Patience:

@@ -44,6 +44,7 @@ _QUIET_PAYMENT: dict[str, Any] = dict.fromkeys(
     (
         "webhook_poll_seconds",
         "outbox_poll_seconds",
+        "outbox_answered_wait_s",  # what an answer has said is never told: the next booking's receipt says it is known
         "breaker_share_seconds",
         "webhook_replay_poll_seconds",
         "webhook_types_check_seconds",
@@ -81,7 +82,7 @@ _PATIENT_PAYMENT: dict[str, Any] = {
 _RUNNING = {
     "reservation": "SELECT count(*) FROM sagas WHERE lease_until IS NOT NULL"
     " OR due_at BETWEEN clock_timestamp() - interval '2 seconds' AND clock_timestamp()",
-    "payment": "SELECT (SELECT count(*) FROM outbox WHERE due_at IS NOT NULL)"
+    "payment": "SELECT (SELECT count(*) FROM outbox WHERE due_at <= clock_timestamp())"
     " + (SELECT count(*) FROM webhook_events WHERE due_at IS NOT NULL)",
 }
 # What has just fallen due is about to be claimed by whoever was nudged; the poller would only come second.

@@ -28,7 +28,7 @@ _ROWS = 20_000
 
 # service: statements, round trips, commits; then calls between the services and to Stripe
 HOLD = {"reservation": (1, 1, 1), "payment": (0, 0, 0), "calls": (0, 0)}
-BOOKING = {"reservation": (38, 48, 8), "payment": (35, 45, 17), "calls": (5, 2)}
+BOOKING = {"reservation": (34, 44, 6), "payment": (31, 41, 13), "calls": (3, 2)}
 HOLD_WAL_BYTES_MAX = 2_300
 BOOKING_WAL_BYTES_MAX = 33_000
 _COMMITS_OF_A_HUNDRED_MAX = 5

@@ -101,7 +101,7 @@ def test_a_call_that_is_repeated_has_no_second_effect(system: System, stripe: St
     for service, calls in heard.items():
         for call in calls:
             answer = answered(_again(system, service, call))
-            assert call.path != _EVENTS or answer == {"result": "ignored"}
+            assert call.path != _EVENTS or answer["result"] == "ignored"
             for forged in _changed(call):
                 refused(_again(system, service, forged), 401, "INTERNAL_SIGNATURE_INVALID")
     assert _state(system, stripe, guest, hold_id) == before

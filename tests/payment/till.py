@@ -37,8 +37,10 @@ from shared.payment_contract import (
     CancelPayment,
     CapturePayment,
     CreatePayment,
+    KnownVersion,
     PaymentAnswer,
     PaymentEvent,
+    PaymentEventReceipt,
     PaymentView,
     RefundPayment,
 )
@@ -73,6 +75,7 @@ def settings_for(database_url: str, **changed: Any) -> PaymentSettings:
         "refresh_interval_s": 0.001,
         "webhook_looks_per_s": 1000.0,
         "database_pool_timeout_s": 10.0,
+        "outbox_answered_wait_s": 0.0,
     }
     return PaymentSettings(**(values | changed))
 
@@ -85,6 +88,7 @@ class Neighbour:
         self.keys: list[str] = []
         self.trouble: deque[int | Exception] = deque()
         self.authorization: list[str | None] = []
+        self.known: list[KnownVersion] = []
         self._signer = InternalSigner(KEYS, tag=TO_RESERVATION_SERVICE, clock=SystemClock())
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -98,7 +102,9 @@ class Neighbour:
             self._signer.verify(request.method, str(request.url), dict(request.headers), request.content)
         self.told.append(PaymentEvent.model_validate_json(request.content))
         self.keys.append(request.headers["idempotency-key"])
-        return httpx.Response(200, json={"result": "applied"})
+        receipt = PaymentEventReceipt(result="applied", known=tuple(self.known))
+        # Without anything to add it is what an older release says.
+        return httpx.Response(200, content=receipt.model_dump_json(exclude_defaults=True))
 
 
 class Client:

@@ -70,8 +70,10 @@ async def _route(parts: Any, request: Any, key: str) -> Any:
 async def serve_reservation(work: Any, request: Any, on_bug: Callable[[BaseException], None]) -> Any:
     """Take in a payment event, as the internal door of reservation_service does."""
     try:
-        applied = await work.engine.signal(PaymentEvent.model_validate_json(request.content))
-        receipt = PaymentEventReceipt(result="applied" if applied else "ignored")
+        event = PaymentEvent.model_validate_json(request.content)
+        applied = await work.engine.signal(event)
+        known = work.engine.heard.say(besides=event.payment_id)
+        receipt = PaymentEventReceipt(result="applied" if applied else "ignored", known=known)
         return answer(200, receipt.model_dump_json().encode())
     except (Problem, Weather) as error:
         return refused(error)

@@ -19,7 +19,7 @@ from payment_service.store import payments as payment_rows
 from payment_service.store import webhook_events
 from payment_service.webhooks import inbox
 from reservation_service.booking import reservations as booking_moves
-from reservation_service.saga import engine, journal, patience, steps
+from reservation_service.saga import journal, messages, patience, steps
 from reservation_service.saga.definition import Event, LocalStep, Pause, Result, Verdict
 from reservation_service.store import reservations as booking_rows
 from reservation_service.store import saga_log
@@ -121,13 +121,13 @@ def older_answers_win(put: Put) -> None:
 
 def older_news_wins(put: Put) -> None:
     """What is told of a payment replaces what is known, however old it is."""
-    honest = engine.Engine._store_signal
+    honest = messages.Messages._store
 
     async def store(self: Any, tx: Any, booking: Any, event: Any) -> bool:
         return await honest(self, tx, {**booking, "payment_version": -1}, event)
 
-    put(engine.Engine, "_store_signal", store)
-    put(engine, "note_payment", _note_unchecked)
+    put(messages.Messages, "_store", store)
+    put(messages, "note_payment", _note_unchecked)
 
 
 def backwards_is_news(put: Put) -> None:

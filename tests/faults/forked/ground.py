@@ -75,6 +75,7 @@ _PAYMENT: dict[str, Any] = {
     "webhook_backoff_max_s": 0.2,
     "outbox_lease_seconds": LEASE_S,
     "outbox_poll_seconds": 0.2,
+    "outbox_answered_wait_s": 0.1,
     "outbox_backoff_first_s": 0.1,
     "outbox_backoff_max_s": 0.2,
     "gauges_refresh_seconds": 600.0,
