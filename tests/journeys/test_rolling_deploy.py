@@ -7,6 +7,7 @@ The new ones are really newer (`tests/release/next_*.py`), and what leads guests
 import asyncio
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ import pytest
 
 from deploy.embedded.postgres import Postgres
 from deploy.embedded.stack import Stack
-from tests.answers import answered
+from tests.answers import answered, eventually
 from tests.builders import Guest, Slot, a_customer, a_hold, a_slot, awaiting_payment, free_seats
 from tests.doubles.balancer import Balancer
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import tell
+from tests.journeys.crowd_in_flight import CrowdInFlight
 from tests.journeys.steady_guests import SteadyGuests
 from tests.release.next_reservation import FLAG, STEP
 from tests.scenarios import fired
@@ -31,6 +33,18 @@ from tests.system import SERVICES, System
 _NAME = "rolling"
 _CAPACITY = 10_000
 _PRICE_MINOR = 4500
+_IN_FLIGHT = 50
+# Stripe stands still for as long as it takes so many guests to come: nobody's patience may end before that.
+_PATIENCE = {
+    "reservation": {"INTERNAL_CALL_TIMEOUT_S": "14", "SAGA_LEASE_SECONDS": "18"},
+    "payment": {
+        "STRIPE_TIMEOUT_S": "10",
+        "STRIPE_CONNECT_TIMEOUT_S": "10",
+        "GATEWAY_BUDGET_S": "12",
+        "IDEMPOTENCY_LEASE_S": "18",
+        "BREAKER_PROBE_LEASE_S": "12",
+    },
+}
 _LEFT = frozenset({0, -signal.SIGTERM})
 _EXPAND = {
     "reservation": "ALTER TABLE reservations ADD COLUMN greeted_at timestamptz; CREATE TABLE greetings (id uuid)",
@@ -82,7 +96,7 @@ def rolling(
     """The old release, its own peers and Stripe's webhooks led through the balancers too."""
     peers = {f"{service.upper()}_SERVICE_URL": fronts[service].url for service in SERVICES}
     hooks = {"SANDBOX_WEBHOOK_URL": f"{fronts['payment'].url}/webhooks/stripe"}
-    extra_env = {"all": peers | {"SHUTDOWN_NOTICE_S": "1.5"}, "sandbox": hooks}
+    extra_env = {"all": peers | {"SHUTDOWN_NOTICE_S": "1.5"}, "sandbox": hooks, **_PATIENCE}
     with open_stack(tmp_path, postgres, redis_url, name=_NAME, extra_env=extra_env) as stack:
         system = Fronted(stack, http, fronts)
         system.lead_to(*SERVICES)
@@ -91,7 +105,10 @@ def rolling(
 
 @pytest.mark.timeout(240)
 def test_a_release_is_rolled_out_while_guests_book(rolling: Fronted, postgres: Postgres) -> None:
-    """X11, X12: two releases side by side, then the new one alone: every booking ends right, and nobody is sent away."""
+    """X11, X12: two releases side by side, then the new one alone: every booking ends right, and nobody is sent away.
+
+    Fifty sagas are in flight at SIGTERM, each with a call that Stripe has not answered.
+    """
     stack, stripe = rolling.stack, Stripe(rolling)
     slot = a_slot(rolling, capacity=_CAPACITY, price_minor=_PRICE_MINOR)
     guests, early = SteadyGuests(rolling, stripe, slot, count=4), _Waiting(a_customer(rolling), slot)
@@ -106,21 +123,26 @@ def test_a_release_is_rolled_out_while_guests_book(rolling: Fronted, postgres: P
         late = _Waiting(replace(a_customer(rolling), door=new["reservation"]), slot)
         _meets_the_old_release(rolling, late)
         guests.wait_for(8)
-        under_way = len(rolling.every("reservation", "/sagas")) - len(guests.confirmed)
-        for service in SERVICES:
-            stack.stop(service)
-        guests.wait_for(6)
+        crowd = CrowdInFlight(rolling, slot, count=_IN_FLIGHT, process="reservation")
+        with ThreadPoolExecutor(len(SERVICES)) as hands, crowd.converting():
+            under_way = crowd.in_hand()
+            for service in SERVICES:
+                hands.submit(stack.stop, service)
+            eventually(crowd.is_shut_out, bool)
+        crowd.all_pay(stripe)
+        guests.wait_for(3)
     assert not guests.errors, guests.errors[:3]
     assert {stack.exit_code(service) for service in SERVICES} <= _LEFT
     for waiting in (early, late):
         assert stripe.pay(waiting.secret).status_code == 200
         waiting.guest.wait_for(waiting.hold_id, "confirmed", within_s=30)
-    _nothing_is_lost(rolling, stripe, slot, [*guests.confirmed, early.hold_id, late.hold_id])
+    assert under_way >= _IN_FLIGHT
+    _nothing_is_lost(rolling, stripe, slot, [*guests.confirmed, *crowd.hold_ids, early.hold_id, late.hold_id])
     greeted = [saga for saga in rolling.every("reservation", "/sagas") if _knows_the_new_step(saga)]
     assert {early.hold_id, late.hold_id} <= {saga["reservation_id"] for saga in greeted}
     fired("X11", under_way)
     tell(
-        f"rolling deploy: confirmed={len(guests.confirmed) + 2} of the new release={len(greeted)} sent away=0"
+        f"rolling deploy: confirmed={len(guests.confirmed) + _IN_FLIGHT + 2} of the new release={len(greeted)} sent away=0"
         f" asked again={dict(guests.counts)} under way at SIGTERM={under_way} connections={rolling.led()}"
     )
 
