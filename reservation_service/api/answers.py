@@ -27,6 +27,7 @@ _HOLD_STATUS = {
     BookingStatus.RELEASED: "released",
 }
 _POLL_AFTER_MS = 800
+_POLL_AFTER_MAX_MS = 5000  # a payment in doubt may be settled without us, by what Stripe tells
 _SETUP_RETRY_AFTER_MS = 2000
 # The same convert again sets a payment up: one that never came to be, or another one for one that was called off.
 _SET_UP_AGAIN = {PaymentStatus.SETUP_FAILED, PaymentStatus.CANCELED}
@@ -158,7 +159,7 @@ def time_left(booking: Row) -> dict[str, str]:
     return {"Expires-In-Ms": str(left_ms)}
 
 
-def reservation_view(booking: Booking, *, with_secret: bool = True) -> schemas.ReservationView:
+def reservation_view(booking: Booking, *, with_secret: bool = True, under_way: bool = False) -> schemas.ReservationView:
     """Show a booking; without the secret to pay with, nothing is left to do but to wait for whoever has it."""
     if not with_secret and booking["payment"]:
         booking = {**booking, "payment": {**booking["payment"], "client_secret": None}}
@@ -177,7 +178,7 @@ def reservation_view(booking: Booking, *, with_secret: bool = True) -> schemas.R
             "notices": booking["notices"],
             "expires_at": booking["pay_until"] if pending else None,
             "version": booking["version"],
-            "outcome": outcome(booking),
+            "outcome": outcome(booking, under_way=under_way),
             "cancellation": cancellation_fields(booking),
         }
     )
@@ -233,26 +234,35 @@ def _last_error(told: Mapping[str, Any]) -> dict[str, Any] | None:
     return error
 
 
+def _poll_after_ms(told: Mapping[str, Any]) -> int:
+    """Return when to ask again: hardly before the provider may be, or all who wait for it would ask and ask meanwhile."""
+    said_ms = (told.get("last_error") or {}).get("retry_after_ms", _POLL_AFTER_MS)
+    return max(_POLL_AFTER_MS, min(int(said_ms), _POLL_AFTER_MAX_MS))
+
+
 def _is_payable(booking: Booking) -> bool:
     waiting = payment_status(booking) in {PaymentStatus.REQUIRES_PAYMENT, PaymentStatus.REQUIRES_ACTION}
     wanted = booking["status"] == BookingStatus.PENDING and booking["cancel_requested_at"] is None
     return wanted and waiting
 
 
-def outcome(booking: Booking) -> dict[str, Any]:
-    """Say what a frontend does next; always 2xx, because the seats are pinned whatever the payment does."""
+def outcome(booking: Booking, *, under_way: bool = False) -> dict[str, Any]:
+    """Say what a frontend does next; always 2xx, because the seats are pinned whatever the payment does.
+
+    While a payment is being set up anew (`under_way`), the trouble that the last try met is no reason to stay away.
+    """
     told = booking["payment"] or {}
     if booking["status"] == BookingStatus.CONFIRMED:
         return {"type": "succeeded"}
     if booking["status"] != BookingStatus.PENDING:
         return {"type": "closed", "status": booking["status"]}
-    if payment_status(booking) in _SET_UP_AGAIN and booking["cancel_requested_at"] is None:
+    if payment_status(booking) in _SET_UP_AGAIN and booking["cancel_requested_at"] is None and not under_way:
         trouble = told.get("last_error") or _OVER
         wait_ms = int(trouble.get("retry_after_ms", _SETUP_RETRY_AFTER_MS))
         problem = ServiceUnavailable(str(trouble["detail"]), retry_after_ms=wait_ms).document()
         return {"type": "payment_setup_failed", "retry_after_ms": wait_ms, "error": problem}
     if not _is_payable(booking) or not told.get("client_secret"):
-        return {"type": "processing", "poll_after_ms": _POLL_AFTER_MS}
+        return {"type": "processing", "poll_after_ms": _POLL_AFTER_MS if under_way else _poll_after_ms(told)}
     card = {"client_secret": told["client_secret"], "publishable_key": told.get("publishable_key")}
     if told.get("decline_class"):
         return {"type": "payment_declined", "decline_class": told["decline_class"], **card}

@@ -8,7 +8,6 @@ from reservation_service.api.answers import (
     conditional_answer,
     hold_view,
     json_answer,
-    outcome,
     reservation_view,
     time_left,
 )
@@ -195,6 +194,7 @@ async def convert_hold(
         payment_mode=body.payment.mode,
     )
     converted = await parts.engine.convert(caller, wanted, parts.flags.snapshot(caller.subject))
-    parts.metrics.conversions.labels(outcome(converted.booking)["type"]).inc()
+    view = reservation_view(converted.booking, under_way=converted.under_way)
+    parts.metrics.conversions.labels(view.outcome.type).inc()
     status = 201 if converted.begun else 200
-    return json_answer(reservation_view(converted.booking), status=status, headers=time_left(converted.booking))
+    return json_answer(view, status=status, headers=time_left(converted.booking))

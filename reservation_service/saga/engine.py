@@ -52,10 +52,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a convert call came to: the booking as it stands now, and whether this call made the transition."""
+    """What a convert call came to: the booking as it stands now, and whether this call made the transition.
+
+    `under_way`: somebody is on its saga just now, so what is known of its payment is about to change.
+    """
 
     booking: Booking
     begun: bool
+    under_way: bool
 
 
 class Engine:
@@ -81,7 +85,7 @@ class Engine:
         self._uniform = uniform
         self._messages = Messages(database, saga, metrics)
         self.heard = Heard()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         metrics.sagas_live.set_function(lambda: len(self._running))
 
     # what others call
@@ -92,18 +96,24 @@ class Engine:
         Raises the refusals of POST /v1/holds/{id}/convert. A step that takes longer goes on after the answer.
         """
         begun, turn, saga_id = await self._start(caller, request, flags)
-        await self.drive(turn or saga_id)
+        under_way = not await self.drive(turn or saga_id)
         async with self._database.reading() as connection:
             booking = await reservations.booking(connection, request.hold_id)
         if booking is None:
             raise HoldNotFound
-        return Conversion(booking, begun)
+        return Conversion(booking, begun, under_way)
 
-    async def drive(self, work: Turn | UUID | None) -> None:
-        """Go on with a turn, or with a saga, while a guest waits for it; what takes longer goes on after the answer."""
-        if work is not None:
-            going = self._run(work) if isinstance(work, Turn) else self.advance(work, guest_waits=True)
-            await asyncio.wait({self._spawn(going)}, timeout=self._settings.convert_budget_s)
+    async def drive(self, work: Turn | UUID | None) -> bool:
+        """Go on with a turn, or with a saga, while a guest waits for it; what takes longer goes on after the answer.
+
+        False when it does, or when somebody else is on it.
+        """
+        if work is None:
+            return True
+        going = self._run(work) if isinstance(work, Turn) else self.advance(work, guest_waits=True)
+        task = self._spawn(going)
+        done, _ = await asyncio.wait({task}, timeout=self._settings.convert_budget_s)
+        return bool(done) and task.exception() is None and task.result()
 
     async def walk_back(self, tx: Connection, saga_id: UUID) -> Turn | None:
         """Open a saga that was over again and take back what is ours in this transaction; the turn is to be driven."""
@@ -141,13 +151,14 @@ class Engine:
         if len(self._running) < self._settings.saga_batch_size:
             self._spawn(self.advance(saga_id))
 
-    async def advance(self, saga_id: UUID, *, guest_waits: bool = False) -> None:
-        """Go on with one saga now, unless somebody else is on it or it has nothing left to do."""
+    async def advance(self, saga_id: UUID, *, guest_waits: bool = False) -> bool:
+        """Go on with one saga now; False when somebody else is on it, or it has nothing left to do."""
         async with self._database.transaction("claim_saga") as tx:
             row = await saga_log.claim(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
             call = await self._settle(tx, row, guest_waits=guest_waits) if row else None
         if row and call:
             await self._run(Turn(row, call, guest_waits))
+        return row is not None
 
     async def run_due(self) -> int:
         """Claim sagas that fell due (a pause is over, a retry is due, a worker died) and go on with them."""
@@ -210,8 +221,8 @@ class Engine:
         if call:
             await self._run(Turn(row, call))
 
-    async def _run(self, turn: Turn) -> None:
-        """Make calls and take in what they bring, until the saga rests, ends, or belongs to another worker."""
+    async def _run(self, turn: Turn) -> bool:
+        """Make calls and take in what they bring, until the saga rests or ends; False when it belongs to another worker."""
         call: Call | None = turn.call
         while call is not None:
             report = Report(call, await self._make(call))
@@ -221,8 +232,11 @@ class Engine:
                 )
                 saga = await self._take_up(tx, row) if row else None
                 call = await saga.settle(report, guest_waits=turn.guest_waits) if saga else None
+            if row is None:
+                return False
             if saga:
                 self.heard.note(*saga.known)
+        return True
 
     async def _make(self, call: Call) -> Result:
         started = self._clock.monotonic()
@@ -251,13 +265,13 @@ class Engine:
     def _in_hand(self, tx: Connection, row: SagaRow, booking: Booking, journal: Journal) -> Settling:
         return Settling(tx, self._saga, row, booking, journal, self._settings, self._uniform, self._metrics)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._finished)
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()):
             # The lease runs out and the saga falls due again: nothing is lost, but somebody should know.

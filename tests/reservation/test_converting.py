@@ -106,6 +106,39 @@ async def test_the_wait_that_is_asked_for_is_passed_on(office: BoxOffice) -> Non
     assert booking["payment"]["last_error"]["code"] == "breaker_open"
 
 
+async def test_a_doubt_asks_for_patience_too(office: BoxOffice) -> None:
+    """S17: nobody knows whether a payment was set up, and nobody may ask for a while: guests stay away meanwhile.
+
+    Not for all of it: what happened after all may be told by Stripe at any moment.
+    """
+    guest, hold_id = await a_hold(office)
+    for wait_ms, told_ms in ((23_400, 5000), (1200, 1200), (10, 800)):
+        office.payments.script("create", acts.Act("cut_off", outcome=Outcome.UNKNOWN, retry_after_ms=wait_ms))
+        outcome = answered(await guest.convert(hold_id))["outcome"]
+        assert outcome == {"type": "processing", "poll_after_ms": told_ms}
+    assert answered(await guest.convert(hold_id))["outcome"]["type"] == "action_required"
+
+
+async def test_the_wait_of_a_try_before_is_not_told_during_the_next(office: BoxOffice) -> None:
+    """S17: the saga tries again by itself just when the guest asks again: half a minute more would be a wrong answer."""
+    guest, hold_id = await a_hold(office)
+    cut_off = acts.Act("cut_off", outcome=Outcome.NOT_SENT, code="breaker_open", retry_after_ms=23_400)
+    office.payments.script("create", cut_off)
+    assert answered(await guest.convert(hold_id), 201)["outcome"]["retry_after_ms"] == 23_400
+    trying, healed = asyncio.Event(), asyncio.Event()
+
+    async def wait(_operation: str) -> None:
+        trying.set()
+        await healed.wait()
+
+    office.payments.before = wait
+    first = asyncio.create_task(guest.convert(hold_id))
+    await trying.wait()
+    assert answered(await guest.convert(hold_id))["outcome"] == {"type": "processing", "poll_after_ms": 800}
+    healed.set()
+    assert answered(await first)["outcome"]["type"] == "action_required"
+
+
 async def test_a_slow_payment_service_costs_no_more_than_the_budget(office: BoxOffice) -> None:
     """S21: convert answers `processing` when its time is up; what it began goes on after the answer."""
     guest, hold_id = await a_hold(office)
