@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import asyncpg
@@ -15,7 +16,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from shared.clock import Clock, SystemClock
 from shared.crashpoints import crashpoint
-from shared.prepared import ERRORS, ONE_MOMENT, Begun, gave_up, json_text, one_statement, refuse_closed
+from shared.prepared import ERRORS, ONE_MOMENT, Begun, gave_up, is_closed, json_text, one_statement, refuse_closed
 from shared.problems import Weather
 
 # SQLSTATE classes and codes that say "not now" rather than "never": connection trouble, admin shutdown, resources,
@@ -25,6 +26,7 @@ _WEATHER_CODES = frozenset({"40001", "40P01", "55P03", "25P03", "25P04"})
 _UNIQUE_VIOLATION = "23505"
 _LOCK_TIMEOUT = "55P03"
 _GAVE_WAY = frozenset({"40001", "40P01"})
+_KEPT_S = 60.0
 
 # The names by which behaviours speak of the database, so that only `store/` speaks SQL.
 Connection = AsyncConnection
@@ -83,6 +85,65 @@ def _weather(error: BaseException) -> DatabaseAway:
 _TROUBLE = (DBAPIError, PoolTimeoutError, TimeoutError, OSError, *ERRORS)
 
 
+@dataclass(frozen=True, eq=False)
+class _Loan:
+    """A connection that the pool has lent, and until when it may go round without the pool, which closes old ones."""
+
+    connection: AsyncConnection
+    until_s: float
+
+
+class _Kept:
+    """Connections between two users: the way through SQLAlchemy's pool costs more than most statements.
+
+    The pool still opens them, bounds them and lets callers wait. Kept is only what has nothing of SQLAlchemy's on it, only
+    for a while, and nothing while somebody waits at the pool.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._loans: list[_Loan] = []
+
+    def __len__(self) -> int:
+        return len(self._loans)
+
+    async def take(self) -> _Loan:
+        """Return a connection: the one that was used last, or the pool's."""
+        while self._loans:
+            loan = self._loans.pop()
+            if self._is_fit(loan):
+                return loan
+            await _put_away(loan)
+        return _Loan(await self._engine.connect(), self._clock.monotonic() + _KEPT_S)
+
+    async def give_back(self, loan: _Loan, *, wanted: bool) -> None:
+        """Take a connection back; `wanted` says that somebody waits at the pool."""
+        if wanted or not self._is_fit(loan) or loan.connection.in_transaction():
+            await _put_away(loan)
+        else:
+            self._loans.append(loan)
+
+    async def close(self) -> None:
+        """Give all of them back to the pool."""
+        while self._loans:
+            await _put_away(self._loans.pop())
+
+    def _is_fit(self, loan: _Loan) -> bool:
+        return self._clock.monotonic() < loan.until_s and not is_closed(loan.connection)
+
+
+async def _put_away(loan: _Loan) -> None:
+    """Give a connection to the pool, also when whoever does that is cancelled meanwhile."""
+    await asyncio.shield(asyncio.create_task(_close(loan.connection)))
+
+
+async def _close(connection: AsyncConnection) -> None:
+    if is_closed(connection) and not connection.invalidated:
+        await connection.invalidate()
+    await connection.close()
+
+
 class Database:
     """Hands out transactions. Nobody holds a connection across a call to another system (a house-rule test)."""
 
@@ -91,6 +152,7 @@ class Database:
         self.waiting = 0
         self.watch: PoolWatch | None = None
         self._clock = clock or SystemClock()
+        self._kept = _Kept(engine, self._clock)
 
     @classmethod
     def connect(cls, url: str, *, application_name: str, pool_size: int = 8, pool_timeout_s: float = 2.0) -> "Database":
@@ -157,10 +219,13 @@ class Database:
 
     async def lend(self) -> AsyncConnection:
         """Lend a connection for good; the borrower closes it. Raises DatabaseAway."""
+        self.waiting += 1
         try:
-            return await self.engine.connect()
+            return (await self._kept.take()).connection
         except _TROUBLE as error:
             raise DatabaseAway(type(error).__name__) from error
+        finally:
+            self.waiting -= 1
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
@@ -168,17 +233,19 @@ class Database:
         self.waiting += 1
         acquired = False
         try:
-            async with self.engine.connect() as connection:
-                acquired = True
-                self.waiting -= 1
-                if self.watch:
-                    self.watch.acquired(self._clock.monotonic() - started)
-                try:
-                    yield connection
-                except BaseException as error:
-                    if await gave_up(connection, error) and isinstance(error, ERRORS):
-                        raise DatabaseAway(type(error).__name__) from error
-                    raise
+            loan = await self._kept.take()
+            acquired = True
+            self.waiting -= 1
+            if self.watch:
+                self.watch.acquired(self._clock.monotonic() - started)
+            try:
+                yield loan.connection
+            except BaseException as error:
+                if await gave_up(loan.connection, error) and isinstance(error, ERRORS):
+                    raise DatabaseAway(type(error).__name__) from error
+                raise
+            finally:
+                await self._kept.give_back(loan, wanted=self.waiting > 0)
         except _TROUBLE as error:
             if is_weather(error):
                 raise _weather(error) from error
@@ -216,7 +283,9 @@ class Database:
         pool = self.engine.pool
         if not isinstance(pool, AsyncAdaptedQueuePool):
             return {"active": 0, "idle": 0, "waiting": self.waiting}
-        return {"active": pool.checkedout(), "idle": pool.checkedin(), "waiting": self.waiting}
+        kept = len(self._kept)
+        return {"active": pool.checkedout() - kept, "idle": pool.checkedin() + kept, "waiting": self.waiting}
 
     async def close(self) -> None:
+        await self._kept.close()
         await self.engine.dispose()

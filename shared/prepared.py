@@ -84,7 +84,7 @@ async def gave_up(connection: AsyncConnection, error: BaseException) -> bool:
     """
     interrupted = not isinstance(error, Exception)
     interrupted |= isinstance(error, TimeoutError | OSError | asyncpg.InternalClientError)
-    if not (interrupted or connection.invalidated or _driver_of(connection).is_closed()):
+    if not (interrupted or is_closed(connection)):
         return False
     await _give_up(connection)
     return True
@@ -122,6 +122,11 @@ def refuse_closed(pooled: Any, _record: Any, _fairy: Any) -> None:
     """Have the pool open another connection for one that the server has closed while it lay idle."""
     if pooled.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def is_closed(connection: AsyncConnection) -> bool:
+    """Tell whether the server, or we, have closed the connection below this one."""
+    return connection.invalidated or bool(_driver_of(connection).is_closed())
 
 
 def _next(connection: AsyncConnection) -> Any:

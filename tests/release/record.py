@@ -133,7 +133,7 @@ def schema_of(service: str) -> str:
 async def rows_of(service: str, database: Database) -> list[str]:
     """Return every row of every table, one a line."""
     lines = []
-    async with database.engine.connect() as connection:
+    async with database.reading() as connection:
         for table in _TABLES[service].sorted_tables:
             found = await connection.execute(text(f"SELECT to_jsonb(t) FROM {table.name} AS t"))  # noqa: S608
             lines += [json.dumps({"table": table.name, "row": row}) for row in found.scalars()]

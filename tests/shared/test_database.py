@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from deploy.embedded.ports import free_port
 from shared import crashpoints
 from shared.database import Conflict, Database, DatabaseAway, is_weather, sqlstate
+from shared.prepared import Prepared
 from tests.doubles.fault_proxy import BLACK_HOLE, RESET, FaultProxy
 from tests.scenarios import fired
+from tests.shared.conftest import StoppedClock
+
+ME = Prepared(select(func.pg_backend_pid()))
 
 
 class Died(Exception):
@@ -204,6 +208,58 @@ async def test_a_cancelled_wait_is_not_counted_for_ever(counters: Database) -> N
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert counters.waiting == 0
+
+
+@pytest.fixture
+def checkouts(counters: Database) -> list[object]:
+    """What the pool has lent since."""
+    lent: list[object] = []
+    event.listen(counters.engine.sync_engine, "checkout", lambda *what: lent.append(what))
+    return lent
+
+
+async def ask(database: Database) -> int:
+    async with database.reading() as connection:
+        return int(await ME.value(connection))
+
+
+async def test_the_next_user_gets_it_past_the_pool(counters: Database, checkouts: list[object]) -> None:
+    """One connection goes from hand to hand, counted as idle in between; what SQLAlchemy has used goes through the pool."""
+    assert len({await ask(counters) for _ in range(5)}) == 1
+    assert len(checkouts) == 1
+    assert counters.pool_state() == {"active": 0, "idle": 1, "waiting": 0}
+    await names(counters)
+    await ask(counters)
+    assert len(checkouts) == 2
+
+
+async def test_what_was_kept_for_long_goes_through_the_pool(
+    counters: Database, checkouts: list[object], clock: StoppedClock
+) -> None:
+    """There it is closed when it is too old."""
+    patient = Database(counters.engine, clock)
+    for wait_s, lent in ((0, 1), (59, 1), (2, 2), (59, 2)):
+        clock.pass_by(wait_s)
+        await ask(patient)
+        assert len(checkouts) == lent
+    await patient.close()
+
+
+async def test_who_waits_at_the_pool_is_served_first(counters: Database) -> None:
+    """Both connections are out: whoever comes for one, or for one for good, has it as soon as one is given back."""
+    for wait in (ask(counters), _lent_and_closed(counters)):
+        async with counters.reading() as one:
+            async with counters.reading() as other:
+                await ME.value(one), await ME.value(other)
+                waiting = asyncio.create_task(wait)
+                await asyncio.sleep(0.05)
+                assert not waiting.done()
+            await asyncio.wait_for(waiting, 1)
+    assert counters.pool_state() == {"active": 0, "idle": 2, "waiting": 0}
+
+
+async def _lent_and_closed(database: Database) -> None:
+    await (await database.lend()).close()
 
 
 async def test_how_long_one_waited_is_told(counters: Database) -> None:

@@ -17,6 +17,7 @@ import payment_service.flags
 import reservation_service.background
 import reservation_service.behaviours
 import reservation_service.flags
+import shared.database
 from payment_service.clients.reservations import ReservationsClient
 from payment_service.metrics import Metrics as PaymentMetrics
 from payment_service.nudges import Nudges
@@ -69,6 +70,13 @@ _METRICS: dict[str, Any] = {
     "reservation": _uncounted(ReservationMetrics(CollectorRegistry())),
     "payment": _uncounted(PaymentMetrics(CollectorRegistry())),
 }
+
+
+async def _nowhere(_loan: Any) -> None:
+    """What was lent goes back to no pool: here is none, and whoever is killed meanwhile shall not notice."""
+
+
+shared.database._put_away = _nowhere  # type: ignore[assignment]
 
 _RESERVATION_JOBS = frozenset({"sweep_expired_holds", "resume_sagas", "cancel_slots"})
 _PAYMENT_JOBS = frozenset(

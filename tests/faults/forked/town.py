@@ -155,7 +155,7 @@ class Town:
 
     async def sql(self, database: Database, statement: str, **values: Any) -> Sequence[Any]:
         """Run a statement beside the services, past every crash point; return its rows, if it has any."""
-        async with database.engine.begin() as connection:
+        async with database.reading() as connection:
             result = await connection.execute(text(statement), values)
             return result.mappings().all() if result.returns_rows else ()
 

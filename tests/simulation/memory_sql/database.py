@@ -8,7 +8,7 @@ whoever has read one keeps what was read.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -255,6 +255,9 @@ class _Connecting:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    def __await__(self) -> Generator[Any, Any, Connection]:
+        return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Connection:
         await self._engine.on_connect()
