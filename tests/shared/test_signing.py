@@ -1,7 +1,9 @@
 """An internal call is believed only whole, fresh, in its direction, and under a key that both sides know."""
 
+import itertools
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import http_message_signatures as hms
@@ -9,9 +11,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from shared import signing
 from shared.clock import SystemClock
 from shared.problems import InternalSignatureInvalid
 from shared.signing import LIFETIME_S, InternalSigner
+from tests.figures import tell
 from tests.scenarios import fired
 from tests.shared.conftest import StoppedClock
 
@@ -164,3 +168,74 @@ def test_it_is_the_standard_s_signature() -> None:
     assert covered >= {"@method", "@path", "@query", "idempotency-key", "content-digest"}
     assert int(result.parameters["expires"]) - int(result.parameters["created"]) == LIFETIME_S
     assert result.parameters["tag"] == THERE
+
+
+class _Keys(hms.HTTPSignatureKeyResolver):
+    def resolve_private_key(self, _key_id: str) -> bytes:
+        return b"old-secret"
+
+    resolve_public_key = resolve_private_key
+
+
+def by_the_library(request: Sent) -> bool:
+    """Tell whether the library, asked as strictly as we are, believes a request."""
+    verifier = hms.HTTPMessageVerifier(signature_algorithm=hms.algorithms.HMAC_SHA256, key_resolver=_Keys())
+    required = ("@method", "@path", "@query", *(["idempotency-key"] if request.method == "POST" else []))
+    try:
+        verifier.verify(
+            request,
+            expect_tag=THERE,
+            max_age=timedelta(seconds=LIFETIME_S),
+            require_components=required,
+            body=request.body,
+        )
+    except Exception:  # noqa: BLE001  a refusal is a refusal
+        return False
+    return True
+
+
+_ADDRESSES = (
+    "/internal/v1/payments", "/internal/v1/payments/7-a/capture", "/", "", "/a//b", "/a/../b", "/a%2Fb", "/ä", "/a.b",
+    "/internal/v1/payments?", "/a?b=c&d", "/a?b=%20", "/a?b=c#d", "/a b", "/a?b?c",
+)  # fmt: skip
+_ODD_KEYS = ("k", "a:b", '"quoted"', "with space", " padded ", "tab\tbed", "", "x" * 300)
+
+
+def test_what_is_signed_here_is_what_the_library_would_sign() -> None:
+    """Whatever address, key and body: signed by us, the library believes it, and the other way round; or it is no request."""
+    plain = 0
+    for path, key, body, method in itertools.product(_ADDRESSES, _ODD_KEYS, (b"", BODY), ("GET", "POST")):
+        url = f"http://127.0.0.1:8001{path}"
+        headers = httpx.Headers({"idempotency-key": key}) if method == "POST" else httpx.Headers()
+        try:
+            signer().sign(method, url, headers, body)
+        except hms.HTTPMessageSignaturesException:
+            continue
+        ours = Sent(method, url, body, headers)
+        theirs = replace(ours, headers=httpx.Headers({"idempotency-key": key} if method == "POST" else {}))
+        signer()._sign_by_the_book(signing._Message(method, url, theirs.headers), body)
+        assert by_the_library(ours), (method, url, key)
+        assert by_the_library(theirs) == (theirs.believed_by(signer()) == "old")
+        plain += bool(signer()._signed_plainly_by(method, url, theirs.headers, body))
+    tell(f"signatures made by the library and believed without it: {plain}")
+    assert plain > 20
+
+
+def test_nothing_is_believed_that_the_library_refuses() -> None:
+    """X03: signed requests with some bytes of any part changed, taken out or put in: ours says yes only where both do."""
+    dice, believed, tampered = Random(9421), 0, 0
+    for _ in range(600):
+        request = sent(url="http://127.0.0.1:8001/internal/v1/payments?a=b", body=dice.choice((b"", BODY)))
+        headers = dict(request.headers)
+        name = dice.choice(sorted(headers))
+        at, cut = dice.randrange(len(headers[name]) + 1), dice.randrange(3)
+        put = "".join(dice.choice('0123456789abAB=:;"() ,\\') for _ in range(dice.randrange(3)))
+        headers[name] = headers[name][:at] + put + headers[name][at + cut :]
+        changed = replace(request, headers=headers, url=dice.choice((request.url, f"{request.url}&c", URL)))
+        if signer()._signed_plainly_by(changed.method, changed.url, headers, changed.body):
+            believed += 1
+            assert by_the_library(changed), headers
+        tampered += headers != dict(request.headers)
+    tell(f"signed requests tampered with: {tampered} of 600, believed as they were {believed}")
+    assert tampered > 400
+    assert believed > 20
