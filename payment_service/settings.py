@@ -36,7 +36,7 @@ class PaymentSettings(SharedSettings):
     retry_max_wait_s: float = Field(10.0, ge=0, description="no wait is longer, unless Stripe asks for it")
     breaker_error_rate: float = Field(0.5, gt=0, le=1, description="so large a part of the calls fails: it opens")
     breaker_min_calls: int = Field(10, ge=1, description="in the window of one process; fewer say nothing")
-    breaker_window_s: float = Field(30.0, gt=0, description="how far back calls count")
+    breaker_window_s: float = Field(10.0, gt=0, description="how far back calls count")
     breaker_rest_s: float = Field(30.0, gt=0, description="nobody is sent for so long, then one call may try")
     breaker_probe_lease_s: float = Field(
         15.0, gt=0, description="longer than one attempt; a call that tries and dies is replaced by then"

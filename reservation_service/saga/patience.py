@@ -8,6 +8,19 @@ from reservation_service.settings import ReservationSettings
 from reservation_service.store.reservations import Booking
 from shared.payment_contract import PaymentStatus
 
+_TOLD_WAIT_MIN_S = 1.0
+
+
+def next_try_in_s(grown_s: float, *, told_s: float | None, left_s: float | None) -> float:
+    """Return how long a step that failed is left alone: as long as we are told, for whoever refused knows best.
+
+    `grown_s` is the wait when nothing is told, longer each time; `left_s` is how long the step may still be tried, or
+    None when the number of its failures is the bound: then tries are never closer than they would be untold.
+    """
+    if left_s is None:
+        return max(grown_s, told_s or 0.0)
+    return min(grown_s if told_s is None else max(told_s, _TOLD_WAIT_MIN_S), left_s + 0.1)
+
 
 @dataclass(frozen=True)
 class Patience:

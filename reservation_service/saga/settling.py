@@ -21,6 +21,7 @@ from reservation_service.saga.definition import (
     Verdict,
 )
 from reservation_service.saga.in_hand import SagaInHand
+from reservation_service.saga.patience import next_try_in_s
 from reservation_service.states import SagaStatus
 from reservation_service.store import saga_log
 from shared.due_rows import backoff_s
@@ -251,9 +252,8 @@ class Settling(SagaInHand):
         if left_s is None and failures >= self._settings.saga_attempts_max:
             await self._needs_attention(f"{call.act_name}: {result.event} {failures} times")
             return False
-        wait_s = backoff_s(failures, cap_s=self._longest_wait_s(), uniform=self._uniform)
-        wait_s = max(wait_s, result.retry_after_s or 0.0)
-        await self._rest(wait_s if left_s is None else min(wait_s, left_s + 0.1), self.status)
+        grown_s = backoff_s(failures, cap_s=self._longest_wait_s(), uniform=self._uniform)
+        await self._rest(next_try_in_s(grown_s, told_s=result.retry_after_s, left_s=left_s), self.status)
         return False
 
     async def _left_for(self, call: Call, result: Result) -> float | None:

@@ -3,8 +3,11 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from reservation_service.booking.reservations import payment_id
-from shared.payment_contract import PaymentStatus
+from reservation_service.saga.patience import next_try_in_s
+from shared.payment_contract import Outcome, PaymentStatus
 from tests.doubles import scripted_payments as acts
 from tests.reservation.residue import assert_whole
 from tests.reservation.saga_bench import SEATS, TOTAL_MINOR, Bench, Story
@@ -37,6 +40,31 @@ async def test_an_outage_loses_no_authorised_booking(bench: Bench) -> None:
     bench.payments.heal()
     await bench.turn()
     await assert_whole(bench, story, "confirmed", saga="completed")
+
+
+async def test_a_wait_that_is_told_is_kept_and_does_not_grow(bench: Bench) -> None:
+    """S17: after a dozen refusals, a step that may be tried until the authorisation ends still comes back when told."""
+    told = acts.Act("cut_off", outcome=Outcome.NOT_SENT, code="breaker_open", retry_after_ms=1200)
+    bench.payments.always("capture", told)
+    story = await authorised(bench, capture_before=in_(hours=7))
+    waits_s = []
+    for _ in range(12):
+        await bench.turn()
+        (row,) = await bench.sql(
+            "SELECT extract(epoch FROM due_at - clock_timestamp()) AS wait_s FROM sagas WHERE reservation_id = :id",
+            id=story.hold_id,
+        )
+        waits_s.append(float(row["wait_s"]))
+    assert max(waits_s) <= 1.2, "untold it would have been up to 2 s by now"
+
+
+def test_where_the_number_of_failures_is_the_bound_they_are_never_closer() -> None:
+    """S17: a told wait can be longer than one's own, and where time is the bound shorter, but never nothing."""
+    assert next_try_in_s(16.0, told_s=2.0, left_s=None) == 16.0
+    assert next_try_in_s(16.0, told_s=30.0, left_s=None) == 30.0
+    assert next_try_in_s(16.0, told_s=2.0, left_s=600.0) == 2.0
+    assert next_try_in_s(16.0, told_s=0.0, left_s=600.0) == 1.0
+    assert next_try_in_s(16.0, told_s=None, left_s=5.0) == pytest.approx(5.1)
 
 
 async def test_an_hour_before_the_authorisation_ends_it_gives_up(bench: Bench) -> None:
