@@ -23,7 +23,8 @@ from payment_service.states import (
     RefundStatus,
     class_of,
 )
-from payment_service.store import disputes, outbox, payments
+from payment_service.store import calls, disputes, outbox, payments
+from payment_service.store.calls import REFUND
 from payment_service.store.payments import Payment, Refund
 from shared.database import Connection
 from shared.identifiers import derived_id
@@ -158,13 +159,29 @@ async def _adopt(tx: Connection, payment: Payment, known: list[Refund], seen: Re
 
     One that carries an id of ours is ours, and its row was lost: under that id the caller will ask for it again.
     """
-    if seen.status not in REFUND_WITHOUT_EFFECT and not await _has_room(tx, payment, known, seen.amount):
-        return None
+    if seen.status not in REFUND_WITHOUT_EFFECT:
+        if seen.refund_id is None:
+            await _withdraw_unsent(tx, payment, known)
+        if not await _has_room(tx, payment, known, seen.amount):
+            return None
     refund_id = seen.refund_id
     if refund_id is None or await payments.find_refund(tx, refund_id):
         refund_id = derived_id(payment.id, f"stripe:{seen.id}")
     order = RefundPayment(refund_id=refund_id, amount=seen.amount, reason="made_at_stripe")
     return await payments.insert_refund(tx, payment.id, order)
+
+
+async def _withdraw_unsent(tx: Connection, payment: Payment, known: list[Refund]) -> None:
+    """Let go of what was asked for and has never left the house, when somebody gives money back by hand meanwhile.
+
+    Whoever asked may be content with that and never ask again; the payment would wait for ever. It has failed, and whoever
+    is not content orders what is still missing.
+    """
+    for refund in known:
+        if refund.status is RefundStatus.REQUESTED:
+            earlier = await calls.earlier(tx, payment.id, refund_step(refund.id))
+            if not earlier.may_have_happened:
+                await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=_OVERTAKEN)
 
 
 async def _has_room(tx: Connection, payment: Payment, known: list[Refund], amount: int) -> bool:
@@ -255,6 +272,11 @@ def intent_metadata(payment: Payment) -> dict[str, str]:
         "reservation_id": str(payment.reservation_id),
         "generation": str(payment.generation),
     }
+
+
+def refund_step(refund_id: UUID) -> str:
+    """Return the step under which the calls of one refund are written down."""
+    return f"{REFUND}:{refund_id}"
 
 
 def refund_metadata(payment: Payment, refund_id: UUID) -> dict[str, str]:

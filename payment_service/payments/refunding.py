@@ -9,10 +9,10 @@ from payment_service.gateway.guarded import GuardedGateway
 from payment_service.gateway.results import RefundSeen, Result
 from payment_service.payments import recording
 from payment_service.payments.answers import PAYMENT_DISPUTED, Answers
-from payment_service.payments.recording import key_for, refund_metadata
+from payment_service.payments.recording import key_for, refund_metadata, refund_step
 from payment_service.states import RefundStatus
 from payment_service.store import calls, disputes, payments
-from payment_service.store.calls import REFUND, Call, Earlier
+from payment_service.store.calls import Call, Earlier
 from payment_service.store.payments import Payment, Refund
 from shared.crashpoints import external_call
 from shared.database import Database
@@ -85,7 +85,7 @@ class Refunding:
                 raise IdempotencyKeyReused
             if answer := self._known(payment, refund):
                 return answer
-            earlier = await calls.earlier(tx, payment.id, _step(refund))
+            earlier = await calls.earlier(tx, payment.id, refund_step(refund.id))
             return _Intended(payment, refund, earlier, await payments.next_question(tx))
 
     def _known(self, payment: Payment, refund: Refund) -> PaymentAnswer | None:
@@ -105,13 +105,17 @@ class Refunding:
                 return payment, replace(listed, outcome=Outcome.UNKNOWN)
             unsure, number = False, number + 1
         async with self._database.transaction("plan_refund") as tx:
-            call = await calls.begin(tx, payment.id, _step(refund), key_number=number)
+            payment = await payments.lock_existing(tx, payment.id)
+            still = await payments.find_refund(tx, refund.id)
+            if still is None or still.status is not RefundStatus.REQUESTED:
+                return payment, Result(Outcome.DECLINED, code="refund_failed")  # overtaken since it was written down
+            call = await calls.begin(tx, payment.id, refund_step(refund.id), key_number=number)
         async with external_call("create_refund"):
             result = await self._provider.create_refund(
                 intent_id=payment.intent_id or "",
                 amount=refund.amount,
                 metadata=refund_metadata(payment, refund.id),
-                key=key_for(payment, _step(refund), number),
+                key=key_for(payment, refund_step(refund.id), number),
                 deadline=deadline,
             )
         payment = await self._record(intended, call, result)
@@ -139,7 +143,3 @@ class Refunding:
                 await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=result.code[:100])
                 return await recording.sum_up(tx, payment)
             return payment
-
-
-def _step(refund: Refund) -> str:
-    return f"{REFUND}:{refund.id}"

@@ -170,6 +170,38 @@ async def test_a_refund_by_hand_overtakes_what_was_only_asked_for(till: Till) ->
     assert await net(till, payment.reservation_id) == 0
 
 
+async def test_what_never_left_is_not_waited_for_when_somebody_gives_back_by_hand(till: Till) -> None:
+    """S30, I8: there is room for both, but whoever asked may be content with the other: the payment and its books rest.
+
+    Found by the simulation: half was due, ours had met an open breaker, and a person gave that half back in the dashboard.
+    """
+    payment, refund_id = await till.captured(), uuid4()
+    till.line.meets(never_connects)
+    assert (await till.refund(payment, 2000, refund_id)).outcome is Outcome.NOT_SENT
+    assert (await till.seen(payment.id)).status is PaymentStatus.REFUND_PENDING
+    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
+    await till.deliver_all("refund.created")
+    await till.process()
+    seen = await till.seen(payment.id)
+    assert (seen.status, seen.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 2000)
+    assert await net(till, payment.reservation_id) == 2500
+    again = await till.refund(payment, 2000, refund_id)
+    assert (again.outcome, again.error and again.error.code) == (Outcome.DECLINED, "refund_failed")
+    assert view(await till.refund(payment, 500)).refunded == 2500
+
+
+async def test_what_may_have_left_is_still_waited_for(till: Till) -> None:
+    """S30, C04: the answer to ours was lost, and a person gives back as much by hand: both are counted."""
+    payment, refund_id = await till.captured(), uuid4()
+    till.line.meets(loses_the_answer)
+    assert (await till.refund(payment, 2000, refund_id)).outcome is Outcome.UNKNOWN
+    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
+    await till.deliver_all("refund.created")
+    await till.process()
+    again = view(await till.refund(payment, 2000, refund_id))
+    assert (again.status, again.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 4000)
+
+
 async def test_a_part_given_back_by_hand_leaves_the_rest_to_another_order(till: Till) -> None:
     """S30: what was asked for does not fit any more, the rest does; never more than was taken goes back."""
     payment = await till.captured()

@@ -49,7 +49,7 @@ class Banks:
     def refunded(self, refund: Refund) -> None:
         """Let a new refund end: at once, later, not at all, or be thrown back after it was done."""
         if refund.status is RefundStatus.PENDING or self._random.random() < self._plan.refund_fails:
-            self._later(self._random.uniform(5, 200), self._conclude, refund)
+            self._conclude_later(self._random.uniform(5, 200), refund)
 
     def _later(self, in_s: float, act: Callable[..., None], *about: Any) -> None:
         self.pending += 1
@@ -60,7 +60,12 @@ class Banks:
         self.pending -= 1
         act(*about)
 
+    def _conclude_later(self, in_s: float, refund: Refund) -> None:
+        self._stripe.unsettled.add(refund.id)
+        self._later(in_s, self._conclude, refund)
+
     def _conclude(self, refund: Refund) -> None:
+        self._stripe.unsettled.discard(refund.id)
         if refund.status in REFUND_WITHOUT_EFFECT:
             return
         failures = self._failures.get(refund.intent.id, 0)
@@ -73,7 +78,7 @@ class Banks:
         elif refund.status is RefundStatus.PENDING:
             self._stripe.conclude(refund, RefundStatus.SUCCEEDED)
             if self._random.random() < self._plan.refund_fails:
-                self._later(300, self._conclude, refund)
+                self._conclude_later(300, refund)
 
     def _refund_by_hand(self, intent: Intent) -> None:
         """Let somebody give back in the dashboard what is left, or a part of it."""

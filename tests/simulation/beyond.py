@@ -47,19 +47,15 @@ _SECRET = (
     "the guest pays with a secret that is stored, and told, together with the first status after `none`:"
     " only a database that has lost rows sees more than that at first"
 )
-_UNHEARD = "Stripe's disputes pass through `open`; a look that misses that needs all of its news to be late at once"
 _RARE = "two rare things must meet in one world: some of 5,000 have seen it, and the code's next change may miss it"
 
 _FIRST_LOOK = ("tests.payment.test_first_looks", "test_a_payment_that_is_far_along_when_it_is_first_seen")
-_INQUIRY = ("tests.payment.test_disputes", "test_an_inquiry_that_was_decided_before_the_next_look")
 _REFUND_UNDER_WAY = ("tests.payment.test_disputes", "test_a_dispute_begins_and_ends_while_a_refund_is_under_way")
 _REFUND_UNHEARD = ("tests.payment.test_disputes", "test_a_refund_fails_unheard_and_its_money_is_disputed")
 _ON_A_PERSONS_WORD = ("tests.reservation.test_saga_verbs", "test_nobody_s_word_makes_money")
 
 TAKEN_BY: dict[tuple[str, str, str], tuple[str, str]] = {
     **{("payment", "none", far): _FIRST_LOOK for far in ("authorized", "captured", "processing", "requires_action")},
-    **{("dispute", was, end): _INQUIRY for was in ("inquiry", "inquiry_closed") for end in ("won", "lost")},
-    ("payment", "partially_refunded", "disputed"): ("tests.payment.test_disputes", "test_a_dispute_that_is_lost"),
     ("payment", "refund_pending", "disputed"): _REFUND_UNDER_WAY,
     ("payment", "disputed", "refund_pending"): _REFUND_UNDER_WAY,
     ("payment", "refunded", "disputed"): _REFUND_UNHEARD,
@@ -74,10 +70,4 @@ TAKEN_BY: dict[tuple[str, str, str], tuple[str, str]] = {
 """The ordinary test that makes such a move; its mark says so, and its fixture looks whether that is true."""
 
 
-def _why(move: tuple[str, str, str]) -> str:
-    if move[:2] == ("payment", "none"):
-        return _SECRET
-    return _UNHEARD if move[0] == "dispute" else _RARE
-
-
-MOVES_NOT_MADE = {move: _why(move) for move in TAKEN_BY}
+MOVES_NOT_MADE = {move: _SECRET if move[:2] == ("payment", "none") else _RARE for move in TAKEN_BY}

@@ -85,7 +85,7 @@ class Desk:
             self._cancel_what_is_spoilt(booking)
         watch, random = self._world._watch, self._world._random
         if turn > _TURNS_MAX / 2:
-            self._give_the_rest_back(booking)
+            self._give_the_rest_back(booking, over=saga["unwinding_because"] is not None)
         if (watch.may_be_vouched_for(booking) or watch.is_paid(booking)) and random.random() < 0.5:
             return "resolve"
         return "unwind" if turn % 3 == 2 and booking["status"] not in _ENDED else "retry"
@@ -96,12 +96,15 @@ class Desk:
             if intent.amount != booking["total_minor"]:
                 self._world._stripe.cancel(intent.id)
 
-    def _give_the_rest_back(self, booking: dict[str, Any]) -> None:
-        """Give back in Stripe's dashboard what the bank has left of a payment that it took a part of for good."""
+    def _give_the_rest_back(self, booking: dict[str, Any], *, over: bool) -> None:
+        """Give back in Stripe's dashboard what the bank has left of a payment that it took a part of for good.
+
+        `over`: the booking is on its way back, so what is left belongs to its guest, wherever it stands.
+        """
         stripe, watch = self._world._stripe, self._world._watch
         for intent in watch.intents_of(booking["id"]):
             left = intent.received - stripe.gone(intent)
-            if left > 0 and watch.is_money_missing(booking) and stripe.has_lost_a_dispute(intent):
+            if left > 0 and watch.is_money_missing(booking, over=over) and stripe.has_lost_a_dispute(intent):
                 stripe.refund(intent.id, left, {})
 
     def _booking_of(self, saga: dict[str, Any]) -> dict[str, Any]:

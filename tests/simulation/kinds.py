@@ -90,14 +90,29 @@ def swift_banks(plan: Any, random: Random) -> Change:
     }
 
 
+def sudden_banks(plan: Any, random: Random) -> Change:
+    """Banks ask first, and whatever they take they have judged about at once: that they took it is seen by nobody."""
+    return _paid(plan, random) | {
+        "trouble": dict.fromkeys(plan.trouble, _CALM),
+        "chaos_s": 400.0,
+        "disturbance_every_s": 1e9,
+        "banks_pace": 0.3,
+        "banks_decide_s": (0.001,),
+        "inquiries": 0.8,
+        "disputed": 1.0,
+        "refund_trouble": 0.5,
+        "refunded_by_hand": 1.0,
+    }
+
+
 def slow_transfers(plan: Any, random: Random) -> Change:
     """Guests try their bank again and again, and it takes its time each time before it says no."""
     stories = tuple(
         replace(
             story,
-            cards=(*random.choices(("slow", "asks"), k=3), "good"),
+            cards=(*random.choice((("slow", "asks", "slow", "asks"), ("asks", "slow", "asks"))), "good"),
             ponders_s=0.0,
-            bank_takes_s=random.choice((5.0, 60.0)),
+            bank_takes_s=random.choice((5.0, 5.0, 60.0)),
         )
         for story in _paid(plan, random)["stories"]
     )
@@ -108,13 +123,14 @@ def busy_desk(plan: Any, random: Random) -> Change:
     """Operators take bookings back while their money is being taken, and the money does not go back: they think again."""
     stories = _paid(plan, random)["stories"]
     return _paid(plan, random) | {
-        "stories": tuple(replace(story, cancels_after_s=None) for story in stories),
+        "stories": tuple(replace(story, cancels_after_s=None, ponders_s=0.0) for story in stories),
         "trouble": dict.fromkeys(plan.trouble, _CALM)
-        | {"to_payment": Trouble(answer_lost=0.5), "to_reservation": Trouble(late=0.8)},
-        "disturbance_every_s": 3.0,
+        | {"to_payment": Trouble(answer_lost=0.7), "to_reservation": Trouble(late=0.8)},
+        "disturbance_every_s": 12.0,
         "disturbances": ("look_at_a_saga", "unwind"),
         "chaos_s": 60.0,
-        "refund_fails": 0.8,
+        "refund_fails": 1.0,
+        "refunded_by_hand": 0.7,
         "capture_method": "manual",
     }
 
@@ -125,6 +141,7 @@ KINDS: tuple[tuple[int, int, Callable[[Any, Random], Change]], ...] = (
     (64, 3, slow_transfers),
     (16, 2, swift_banks),
     (16, 4, busy_desk),
+    (16, 6, sudden_banks),
 )
 """Of so many seeds one, with this remainder: as many as it takes to see everything that is demanded in 5,000 worlds."""
 

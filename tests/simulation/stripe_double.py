@@ -34,6 +34,7 @@ class Account:
     refunded: Callable[[Refund], None]
     intents: dict[str, Intent] = field(default_factory=dict)
     refunds: dict[str, Refund] = field(default_factory=dict)
+    unsettled: set[str] = field(default_factory=set)  # refunds that banks have not done with, by id
     disputes: dict[str, Dispute] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     keys: dict[str, Result[Any]] = field(default_factory=dict)
@@ -205,8 +206,9 @@ class Account:
         return sum(one.amount for one in self.disputes.values() if one.intent is intent and one.holds_money)
 
     def is_undecided(self, intent: Intent) -> bool:
-        """Tell whether money that a bank has taken back may still come back to us."""
-        return any(one.intent is intent and one.status is DisputeStatus.OPEN for one in self.disputes.values())
+        """Tell whether money that is gone may still come back to us: a dispute is open, or a refund on its way."""
+        disputes = any(one.intent is intent and one.status is DisputeStatus.OPEN for one in self.disputes.values())
+        return disputes or any(self.refunds[refund_id].intent is intent for refund_id in self.unsettled)
 
     def has_lost_a_dispute(self, intent: Intent) -> bool:
         return any(one.intent is intent and one.status is DisputeStatus.LOST for one in self.disputes.values())
