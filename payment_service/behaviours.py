@@ -22,6 +22,7 @@ from payment_service.payments.reconciliation import Reconciliation, Reconciliati
 from payment_service.payments.refunding import Refunding
 from payment_service.payments.replays import Replays
 from payment_service.payments.switchboard import Switchboard
+from payment_service.payments.under_way import CallsUnderWay
 from payment_service.settings import PaymentSettings
 from payment_service.store import audit
 from payment_service.webhooks.endpoints import EndpointWatch
@@ -105,6 +106,10 @@ class Behaviours:
         return Asking(self.ground.database, self.looks, nudge=self.ground.nudges.news)
 
     @cached_property
+    def under_way(self) -> CallsUnderWay:
+        return CallsUnderWay()
+
+    @cached_property
     def lifecycle(self) -> Lifecycle:
         database, settings = self.ground.database, self.ground.settings
         return Lifecycle(
@@ -118,6 +123,7 @@ class Behaviours:
                 answer_wait_s=settings.outbox_answered_wait_s,
             ),
             asking=self.asking,
+            under_way=self.under_way,
             budget_s=settings.gateway_budget_s,
             answer_wait_s=settings.outbox_answered_wait_s,
             nudge=self.ground.nudges.news,
@@ -208,6 +214,7 @@ class Behaviours:
             tolerance_s=settings.webhook_tolerance_s,
             clock=ground.clock,
             livemode=settings.livemode,
+            under_way=self.under_way,
             at_the_door=partial(ground.flags.is_on, SETTLE_AT_THE_DOOR),
             inline=lambda: not ground.flags.is_on(WEBHOOK_INBOX),
             nudge=ground.nudges.webhooks,

@@ -17,6 +17,7 @@ from payment_service.payments.answers import Answers
 from payment_service.payments.asking import Asking
 from payment_service.payments.establishing import Establishing
 from payment_service.payments.recording import key_for
+from payment_service.payments.under_way import CallsUnderWay
 from payment_service.states import CAPTURED, OPEN, SETTLED
 from payment_service.store import calls, payments
 from payment_service.store.calls import CANCEL, CAPTURE, CREATE, FIRST_KEY, Call, Earlier
@@ -58,6 +59,7 @@ class Lifecycle:
         *,
         establishing: Establishing,
         asking: Asking,
+        under_way: CallsUnderWay,
         budget_s: float,
         answer_wait_s: float,
         nudge: Callable[[], None],
@@ -67,6 +69,7 @@ class Lifecycle:
         self._answers = answers
         self._establishing = establishing
         self._asking = asking
+        self._under_way = under_way
         self._budget_s = budget_s
         self._answer_wait_s = answer_wait_s
         self._nudge = nudge
@@ -77,10 +80,11 @@ class Lifecycle:
         if answer := self._known_create(payment):
             return answer
         deadline = self._provider.budget(self._budget_s)
-        if call:
-            payment, result = await self._establishing.create(payment, call, deadline=deadline)
-        else:
-            payment, result = await self._establishing.establish(payment, deadline=deadline)
+        with self._under_way.about(payment.id):
+            if call:
+                payment, result = await self._establishing.create(payment, call, deadline=deadline)
+            else:
+                payment, result = await self._establishing.establish(payment, deadline=deadline)
         if payment.status is PaymentStatus.CANCELED:
             return self._answers.not_ok(Outcome.DECLINED, payment, "payment_canceled")
         return self._answers.of_call(_unless_done(result, payment) if payment.trouble else result, payment)
@@ -120,9 +124,10 @@ class Lifecycle:
             planned = await self._plan_capture(payment_id, looked=True)
         if isinstance(planned, PaymentAnswer):
             return planned
-        async with external_call("capture_payment_intent"):
-            result = await self._provider.capture_intent(planned.intent_id, key=planned.key, deadline=deadline)
-        payment = await self._conclude(planned, result, deadline)
+        with self._under_way.about(payment_id):
+            async with external_call("capture_payment_intent"):
+                result = await self._provider.capture_intent(planned.intent_id, key=planned.key, deadline=deadline)
+            payment = await self._conclude(planned, result, deadline)
         if result.outcome is Outcome.DECLINED and payment.question <= planned.call.question:
             # Stripe also refuses what an earlier call has done; nobody has seen since which of the two this is.
             result = replace(result, outcome=Outcome.UNKNOWN)
@@ -171,9 +176,10 @@ class Lifecycle:
         self._nudge()
         if isinstance(planned, PaymentAnswer):
             return planned
-        async with external_call("cancel_payment_intent"):
-            result = await self._provider.cancel_intent(planned.intent_id, key=planned.key, deadline=deadline)
-        payment = await self._conclude(planned, result, deadline)
+        with self._under_way.about(payment_id):
+            async with external_call("cancel_payment_intent"):
+                result = await self._provider.cancel_intent(planned.intent_id, key=planned.key, deadline=deadline)
+            payment = await self._conclude(planned, result, deadline)
         if result.outcome is Outcome.DECLINED:
             result = replace(result, outcome=Outcome.NOT_SENT)
         return self._known_cancel(payment) or self._answers.of_call(_unless_done(result, payment), payment)

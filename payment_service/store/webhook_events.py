@@ -80,13 +80,15 @@ async def store(tx: Connection, hint: Hint) -> Accepted:
     return _accepted(await _STORE.one(tx, **_inserted(hint)))
 
 
-async def store_settled(tx: Connection, hint: Hint, *, reason: str | None, payment_id: UUID) -> Accepted:
+async def store_settled(
+    tx: Connection, hint: Hint, status: EventStatus, *, reason: str | None, payment_id: UUID | None
+) -> Accepted:
     """Insert an event of which nothing is left to do; a known one is only counted, and stays as it is."""
-    outcome = {"status": EventStatus.PROCESSED, "reason": reason, "payment_id": payment_id}
+    outcome = {"status": status, "reason": reason, "payment_id": payment_id}
     return _accepted(await _STORE_SETTLED.one(tx, **_inserted(hint), **outcome))
 
 
-async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_id: UUID) -> None:
+async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_id: UUID | None) -> None:
     """Mark an event that the same transaction has stored and given its effect: nothing of it is left to do."""
     await _SETTLE.count(tx, event_id=event_id, status=EventStatus.PROCESSED, reason=reason, payment_id=payment_id)
 

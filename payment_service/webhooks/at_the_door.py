@@ -1,8 +1,9 @@
 """What an event settles at once, in the transaction that stores it, because asking Stripe about it would teach nothing.
 
-Two kinds do. One says what a later question has told us already. The other says that the money is authorised: from
-there the only ways are the capture, which Stripe answers with the whole payment, and the end. So nothing rests on that
-word alone: if it is not true any more, the capture that follows is refused, and then we ask.
+Three kinds do. One is of a type that we do nothing about. One says what an answer has told us already, or is about to
+tell. The last one says that the money is authorised: from there the only ways are the capture, which Stripe answers with
+the whole payment, and the end. So nothing rests on that word alone: if it is not true any more, the capture that follows
+is refused, and then we ask.
 
 Whatever does not fit to the letter is left to the worker, which asks.
 """
@@ -14,10 +15,11 @@ from uuid import UUID
 
 from payment_service.gateway.results import IntentSeen
 from payment_service.payments import recording
-from payment_service.states import CAPTURED, OPEN, class_of
+from payment_service.states import CAPTURED, OPEN, EventStatus, class_of
 from payment_service.store import payments
 from payment_service.store.payments import Payment
 from payment_service.store.webhook_events import Hint
+from payment_service.webhooks.handlers import HANDLERS, UNHANDLED_TYPE
 from shared.database import Connection
 from shared.payment_contract import PaymentStatus as Is
 
@@ -33,18 +35,33 @@ _KNOWN_IN: Mapping[str, frozenset[Is]] = MappingProxyType(
 """In which statuses of ours an event of this type is old news. None of them is ever left for an earlier class."""
 
 
+_FROM_OUR_CALLS = _KNOWN_IN.keys() - {_AUTHORIZED}
+"""Types of events that calls of ours make; the guest's bank was none."""
+
+
 @dataclass(frozen=True)
 class Settled:
     """What came of an event at the door; `changed` says that there is news for the other service."""
 
-    payment_id: UUID
+    payment_id: UUID | None
     reason: str | None
-    changed: bool
+    changed: bool = False
+    status: EventStatus = EventStatus.PROCESSED
+
+
+def is_nothing_to_us(hint: Hint) -> Settled | None:
+    """Say so of an event that is stored for the record only."""
+    return None if hint.type in HANDLERS else Settled(None, UNHANDLED_TYPE, status=EventStatus.IGNORED)
+
+
+def payment_of_our_call(hint: Hint, told: IntentSeen | None) -> UUID | None:
+    """Return the payment whose answer may be on its way, if a call of ours can have made this event."""
+    return told.payment_id if told and hint.type in _FROM_OUR_CALLS else None
 
 
 async def old_news(connection: Connection, hint: Hint, told: IntentSeen | None) -> Settled | None:
     """Say what an event settles without changing anything; no lock is needed, for what it says stays true."""
-    if hint.type not in _KNOWN_IN or hint.type == _AUTHORIZED or told is None:
+    if hint.type not in _FROM_OUR_CALLS or told is None:
         return None
     payment = await payments.read_known(connection, hint.intent_id)
     return _known_already(payment, hint, told) if payment else None
@@ -69,7 +86,7 @@ async def settle(tx: Connection, hint: Hint, told: IntentSeen | None) -> Settled
 def _known_already(payment: Payment, hint: Hint, told: IntentSeen) -> Settled | None:
     if not _fits(payment, told) or payment.status not in _KNOWN_IN[hint.type]:
         return None
-    return Settled(payment.id, "nothing-new", changed=False)
+    return Settled(payment.id, "nothing-new")
 
 
 def _fits(payment: Payment, told: IntentSeen) -> bool:

@@ -89,7 +89,10 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "charge.dispute.funds_reinstated": look_at_dispute,
     }
 )
-"""Every other type is stored and ignored with the reason `unhandled-type`."""
+"""Every other type is stored and ignored."""
+
+UNHANDLED_TYPE = "unhandled-type"
+"""The reason why."""
 
 OWN_OBJECT = frozenset({look_at_refund, look_at_dispute})
 """Handlers that fetch the very object an event names: events about two objects need two looks."""

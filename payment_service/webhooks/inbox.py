@@ -11,15 +11,19 @@ from payment_service.gateway.webhook_signature import verify
 from payment_service.gateway.wire_objects import read_event, read_told_intent
 from payment_service.metrics import Metrics
 from payment_service.payments.hints import hint_of
+from payment_service.payments.under_way import CallsUnderWay
 from payment_service.states import EventStatus
 from payment_service.store import webhook_events
 from payment_service.store.webhook_events import Accepted, Hint
 from payment_service.webhooks import at_the_door
 from payment_service.webhooks.at_the_door import Settled
-from payment_service.webhooks.processing import Processing
+from payment_service.webhooks.handlers import HANDLERS
+from payment_service.webhooks.processing import OTHER, Processing
 from shared.clock import Clock
 from shared.database import Connection, Database
 from shared.problems import Problem, ServiceUnavailable
+
+_ANSWER_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Delivery:
 class Inbox:
     """`at_the_door` and `inline` are asked for each delivery: is it settled here, or processed before the answer?
 
-    `livemode` says which events are ours, `nudge` that an event waits, `nudge_news` that one had its effect.
+    `livemode` says which events are ours, `under_way` whose answers may say the same, `nudge` that an event waits,
+    `nudge_news` that one had its effect.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Inbox:
         tolerance_s: int,
         clock: Clock,
         livemode: bool,
+        under_way: CallsUnderWay,
         at_the_door: Callable[[], bool],
         inline: Callable[[], bool],
         nudge: Callable[[], None],
@@ -58,6 +64,7 @@ class Inbox:
         self._tolerance_s = tolerance_s
         self._clock = clock
         self._livemode = livemode
+        self._under_way = under_way
         self._at_the_door = at_the_door
         self._inline = inline
         self._nudge = nudge
@@ -86,6 +93,10 @@ class Inbox:
         """Say what an event settles of which nothing is left to do; None when there may be."""
         if not self._may_settle(delivery):
             return None
+        if settled := at_the_door.is_nothing_to_us(delivery.hint):
+            return settled
+        if payment_id := at_the_door.payment_of_our_call(delivery.hint, delivery.told):
+            await self._under_way.wait_for(payment_id, at_most_s=_ANSWER_WAIT_S)
         async with self._database.reading() as connection:
             return await at_the_door.old_news(connection, delivery.hint, delivery.told)
 
@@ -96,7 +107,7 @@ class Inbox:
             accepted = await webhook_events.store(tx, delivery.hint)
             return accepted, await self._settle(tx, accepted, delivery)
         accepted = await webhook_events.store_settled(
-            tx, delivery.hint, reason=known.reason, payment_id=known.payment_id
+            tx, delivery.hint, known.status, reason=known.reason, payment_id=known.payment_id
         )
         return accepted, None if accepted.duplicate else known
 
@@ -112,8 +123,10 @@ class Inbox:
         return delivery.hint.livemode == self._livemode and self._at_the_door()
 
     def _had_its_effect(self, hint: Hint, settled: Settled) -> None:
-        self._metrics.webhooks_processed.labels(hint.type, EventStatus.PROCESSED).inc()
-        self._metrics.webhook_lag.observe(0.0)
+        kind = hint.type if hint.type in HANDLERS else OTHER
+        self._metrics.webhooks_processed.labels(kind, settled.status).inc()
+        if settled.status is EventStatus.PROCESSED:
+            self._metrics.webhook_lag.observe(0.0)
         if settled.changed:
             self._nudge_news()
 

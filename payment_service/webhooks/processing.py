@@ -18,7 +18,7 @@ from payment_service.settings import PaymentSettings
 from payment_service.states import EventStatus
 from payment_service.store import payments, webhook_events
 from payment_service.store.webhook_events import Claimed
-from payment_service.webhooks.handlers import HANDLERS, OWN_OBJECT, Findings
+from payment_service.webhooks.handlers import HANDLERS, OWN_OBJECT, UNHANDLED_TYPE, Findings
 from shared.database import Connection, Database
 from shared.payment_contract import Outcome
 from shared.problems import Weather
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 Flight: TypeAlias = tuple[Claimed, ...]
 """Events that one look at Stripe serves, the oldest first; never empty."""
 
+OTHER = "other"
+"""What types that we do nothing about are counted as."""
 _POSTPONED = "postponed"
 _SEEN_WITH_ANOTHER = "seen-with-another"
 
@@ -142,7 +144,7 @@ class Processing:
             log.exception("webhook_handler_failed", event_type=flight[0].hint.type, error=type(error).__name__)
             result = await self._postpone(flight, _Postponed("handler-failed", type(error).__name__))
         for event in flight:
-            kind = event.hint.type if event.hint.type in HANDLERS else "other"
+            kind = event.hint.type if event.hint.type in HANDLERS else OTHER
             self._metrics.webhooks_processed.labels(kind, result).inc()
         return result
 
@@ -164,7 +166,7 @@ class Processing:
 
     def _reason_to_ignore(self, event: Claimed) -> str | None:
         if event.hint.type not in HANDLERS:
-            return "unhandled-type"
+            return UNHANDLED_TYPE
         if event.hint.livemode != self._limits.livemode:
             log.error("webhook_of_other_mode", stripe_event_id=event.hint.stripe_event_id)
             return "livemode-mismatch"

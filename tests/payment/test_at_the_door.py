@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from payment_service.webhooks import inbox
 from shared import crashpoints
 from shared.payment_contract import Outcome, PaymentView
 from shared.payment_contract import PaymentStatus as Is
 from tests.answers import answered
 from tests.figures import tell
 from tests.payment.till import Till, intent_id, open_till
+from tests.scenarios import fired
 
 CREATED = "payment_intent.created"
 AUTHORIZED = "payment_intent.amount_capturable_updated"
@@ -74,6 +76,65 @@ async def test_what_is_known_is_not_asked_for(till: Till) -> None:
     assert len(till.line.calls) == asked
     assert await till.process() == 0
     assert await status_of(till, payment) == (Is.CAPTURED, 3)
+
+
+async def test_what_is_nothing_to_us_is_stored_and_that_is_all(till: Till) -> None:
+    """A type that nobody handles: ignored when it is stored, counted once more when it comes again, left to no worker."""
+    payment = await till.created()
+    await till.pay(payment)
+    (event,) = await till.stripe_events("charge.succeeded")
+    assert [answered(await till.deliver(event))["duplicate"] for _ in range(2)] == [False, True]
+    assert await words(till) == [("ignored", "unhandled-type")]
+    assert (await till.event_rows())[0]["deliveries"] == 2
+    assert await till.process() == 0
+
+
+@pytest.mark.parametrize("verb", ["create", "capture", "cancel"])
+async def test_an_event_that_overtakes_our_answer_waits_for_it(till: Till, verb: str) -> None:
+    """W05: Stripe tells of what our call has done before its answer is here: not one question more, and told once."""
+    payment = await till.authorized() if verb == "capture" else await till.created()
+    order, delivered = till.order(), list[asyncio.Task[Any]]()
+
+    async def answers_late(request: Any, sandbox: Any) -> Any:
+        answer = await sandbox.handle_async_request(request)
+        (event,) = (await till.stripe_events({"create": CREATED, "capture": CAPTURED, "cancel": CANCELED}[verb]))[-1:]
+        delivered.append(asyncio.create_task(till.deliver(event)))
+        await asyncio.sleep(0.2)
+        assert not delivered[0].done()
+        return answer
+
+    till.line.meets(answers_late)
+    asked = len(till.line.calls)
+    match verb:
+        case "create":
+            answer = await till.client.create(order)
+        case "capture":
+            answer = await till.client.capture(payment.id)
+        case _:
+            answer = await till.cancel(payment)
+    assert answer.outcome is Outcome.OK
+    answered(await delivered[0])
+    assert (await words(till))[-1] == ("processed", "nothing-new")
+    assert (len(till.line.calls) - asked, await till.process()) == (1, 0)
+    fired("W05", 1)
+
+
+async def test_an_answer_that_takes_too_long_is_not_waited_for(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event is stored and acknowledged in time, for the worker to ask; Stripe must not think that we are away."""
+    monkeypatch.setattr(inbox, "_ANSWER_WAIT_S", 0.05)
+    payment = await till.authorized()
+
+    async def answers_late(request: Any, sandbox: Any) -> Any:
+        answer = await sandbox.handle_async_request(request)
+        (event,) = await till.stripe_events(CAPTURED)
+        answered(await till.deliver(event))
+        assert await words(till) == [("received", None)]
+        return answer
+
+    till.line.meets(answers_late)
+    assert (await till.client.capture(payment.id)).outcome is Outcome.OK
+    assert await till.process() == 1
+    assert await words(till) == [("processed", "nothing-new")]
 
 
 async def captured_but_known_as(till: Till, status: Is) -> PaymentView:
