@@ -30,7 +30,7 @@ _ROWS = 20_000
 HOLD = {"reservation": (1, 1, 1), "payment": (0, 0, 0), "calls": (0, 0)}
 BOOKING = {"reservation": (34, 44, 6), "payment": (31, 41, 13), "calls": (3, 2)}
 HOLD_WAL_BYTES_MAX = 2_300
-BOOKING_WAL_BYTES_MAX = 33_000
+BOOKING_WAL_BYTES_MAX = 31_000
 _COMMITS_OF_A_HUNDRED_MAX = 5
 
 
