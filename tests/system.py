@@ -95,8 +95,16 @@ class System:
         return environment[name]
 
     def crash_at(self, service: Service, point: str) -> None:
-        """Start a service so that it kills itself when it reaches a crash point (`name`, or `name#n` for the n-th pass)."""
+        """Start a service so that it kills itself when it reaches a crash point (`name`, or `name#n` for the n-th pass).
+
+        Not while news of others is on its way, or it would die of that, and perhaps before it is ready.
+        """
+        eventually(self._news_waiting, lambda waiting: waiting == 0, within_s=30)
         self.stack.restart(service, env={"HOLDFAST_CRASH_AT": point})
+
+    def _news_waiting(self) -> float:
+        lines = self.call("payment", "GET", "/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("payment_news_waiting "))
 
     def assert_crashed(self, service: Service, *, within_s: float = 10.0) -> None:
         """Wait until the service is gone, and make sure that it was SIGKILL: the planted fault has really happened."""

@@ -106,9 +106,9 @@ class Refunding:
             unsure, number = False, number + 1
         async with self._database.transaction("plan_refund") as tx:
             payment = await payments.lock_existing(tx, payment.id)
-            still = await payments.find_refund(tx, refund.id)
-            if still is None or still.status is not RefundStatus.REQUESTED:
-                return payment, Result(Outcome.DECLINED, code="refund_failed")  # overtaken since it was written down
+            now = await payments.find_refund(tx, refund.id) or refund
+            if since := self._known(payment, now):  # done meanwhile by somebody else, or overtaken
+                return payment, Result(since.outcome, code=since.error.code if since.error else "")
             call = await calls.begin(tx, payment.id, refund_step(refund.id), key_number=number)
         async with external_call("create_refund"):
             result = await self._provider.create_refund(

