@@ -102,6 +102,8 @@ class Wires:
                 self._hang_up(service)
                 return Seen(0)
             body += more
-        if headers.get(b"connection", b"").lower() == b"close":
+        length = int(headers.get(b"content-length", len(body)))
+        # What follows an answer belongs to the rest of a body that was refused early, read as another request.
+        if headers.get(b"connection", b"").lower() == b"close" or len(body) > length:
             self._hang_up(service)
-        return Seen(status, media_type, body)
+        return Seen(status, media_type, body[:length])

@@ -170,6 +170,11 @@ class World:
     def _admin(self, service: Any, method: str, path: str, **options: Any) -> Any:
         return self.system.admin(service, method, path, **options)
 
+    def order(self) -> Body:
+        """Return an order of somebody who has no holds yet."""
+        self._make_room()
+        return self.slot.order()
+
     def _make_room(self) -> None:
         """Be somebody else from time to time: one customer has few active holds."""
         self.guest = Guest(self.system, self.system.token(f"fuzz-{uuid4()}", scope="bookings:external"))
@@ -177,7 +182,7 @@ class World:
 
 # What the generator cannot know of an operation: parts of its body, its query, or which object its path needs.
 BODIES: dict[str, Callable[[World, Body], Body]] = {
-    "createHold": lambda world, body: body | world.slot.order() | {"discount_code": None},
+    "createHold": lambda world, body: body | world.order() | {"discount_code": None},
     "convertHold": lambda _, _body: {"customer": CUSTOMER, "payment": {"mode": "external"}},
     "lookUpReservation": lambda world, _body: world.lookup(),
     "addExperience": lambda _, body: body | _EXPERIENCE,

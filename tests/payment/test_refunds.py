@@ -1,9 +1,10 @@
 """Refunds: never more than was taken, each once, whoever asks how often and whatever gets lost."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
-from shared.payment_contract import Outcome, PaymentStatus
+from shared.payment_contract import Outcome, PaymentStatus, PaymentView
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says
 from tests.payment.till import Till, intent_id, view
@@ -15,6 +16,16 @@ PENDING_REFUND_CARD = "4000000000007726"
 async def net(till: Till, reservation_id: object) -> int:
     (line,) = await till.intents_of(reservation_id)  # type: ignore[arg-type]
     return int(line["net"])
+
+
+async def given_back_by_hand(till: Till, payment: PaymentView, amount: int) -> dict[str, Any]:
+    """Let a person refund so much in Stripe's dashboard, and let us hear of it; return Stripe's refund."""
+    refund: dict[str, Any] = await till.at_stripe(
+        "POST", "/v1/refunds", payment_intent=intent_id(payment), amount=amount
+    )
+    await till.deliver_all("refund.created")
+    await till.process()
+    return refund
 
 
 async def test_in_parts_and_then_in_full(till: Till) -> None:
@@ -145,9 +156,7 @@ async def test_a_pending_refund_is_ok_and_pending(till: Till) -> None:
 async def test_a_refund_made_by_hand_counts(till: Till) -> None:
     """S30: a person refunded in Stripe's dashboard; the event brings it in, and the sum knows it."""
     payment = await till.captured()
-    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=4000)
-    await till.deliver_all("refund.created")
-    await till.process()
+    await given_back_by_hand(till, payment, 4000)
     seen = await till.seen(payment.id)
     assert (seen.status, seen.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 4000)
     body = {"refund_id": str(uuid4()), "amount": 501}
@@ -160,9 +169,7 @@ async def test_a_refund_by_hand_overtakes_what_was_only_asked_for(till: Till) ->
     payment, refund_id = await till.captured(), uuid4()
     till.line.meets(never_connects)
     assert (await till.refund(payment, 4500, refund_id)).outcome is Outcome.NOT_SENT
-    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=4500)
-    await till.deliver_all("refund.created")
-    await till.process()
+    await given_back_by_hand(till, payment, 4500)
     seen = await till.seen(payment.id)
     assert (seen.status, seen.refunded) == (PaymentStatus.REFUNDED, 4500)
     again = await till.refund(payment, 4500, refund_id)
@@ -179,9 +186,7 @@ async def test_what_never_left_is_not_waited_for_when_somebody_gives_back_by_han
     till.line.meets(never_connects)
     assert (await till.refund(payment, 2000, refund_id)).outcome is Outcome.NOT_SENT
     assert (await till.seen(payment.id)).status is PaymentStatus.REFUND_PENDING
-    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
-    await till.deliver_all("refund.created")
-    await till.process()
+    await given_back_by_hand(till, payment, 2000)
     seen = await till.seen(payment.id)
     assert (seen.status, seen.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 2000)
     assert await net(till, payment.reservation_id) == 2500
@@ -195,9 +200,7 @@ async def test_what_may_have_left_is_still_waited_for(till: Till) -> None:
     payment, refund_id = await till.captured(), uuid4()
     till.line.meets(loses_the_answer)
     assert (await till.refund(payment, 2000, refund_id)).outcome is Outcome.UNKNOWN
-    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
-    await till.deliver_all("refund.created")
-    await till.process()
+    await given_back_by_hand(till, payment, 2000)
     again = view(await till.refund(payment, 2000, refund_id))
     assert (again.status, again.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 4000)
 
@@ -207,9 +210,7 @@ async def test_a_part_given_back_by_hand_leaves_the_rest_to_another_order(till: 
     payment = await till.captured()
     till.line.meets(never_connects)
     await till.refund(payment, 4500)
-    await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
-    await till.deliver_all("refund.created")
-    await till.process()
+    await given_back_by_hand(till, payment, 2000)
     seen = await till.seen(payment.id)
     assert (seen.status, seen.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 2000)
     rest = view(await till.refund(payment, 2500))
@@ -223,9 +224,7 @@ async def test_an_earlier_refund_comes_back_after_the_last_one(till: Till) -> No
     Found by the simulation, in which it stayed `refunded` with half of the money, and its saga waited for ever.
     """
     payment = await till.captured()
-    by_hand = await till.at_stripe("POST", "/v1/refunds", payment_intent=intent_id(payment), amount=2000)
-    await till.deliver_all("refund.created")
-    await till.process()
+    by_hand = await given_back_by_hand(till, payment, 2000)
     assert view(await till.refund(payment, 2500)).status is PaymentStatus.REFUNDED
     await till.sandbox("POST", f"/refunds/{by_hand['id']}/settle", succeeded=False)
     await till.deliver_all("refund.failed")
