@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import booking, fairness, footprint, growth, holding
-from tests.bench.figures import YARDSTICKS, Measured, missed, table
+from tests.bench.figures import Measured, missed, table
 from tests.bench.ground import Ground, WrongBooks, open_ground
 from tests.bench.machine import Calm, described, noise, usage
 from tests.bench.pgbench import Pgbench
 from tests.bench.plots import drawing
-from tests.bench.repetition import FULL, QUICK, TINY, Bench, One, Size, together
+from tests.bench.repetition import FULL, QUICK, TINY, Bench, Size, together
+from tests.bench.side_by_side import One
 from tests.doubles.stripe_sandbox import Stripe
 from tests.load import confirm_bench
 from tests.load.running import commit
@@ -50,6 +51,7 @@ class Run:
         self._ends_at = time.monotonic() + options.budget
         self._growth_rows: int = options.growth_rows
         self.flags: Sequence[fairness.FlagCost] = ()
+        self.disturbed: list[str] = []
 
     def _left_s(self) -> float:
         return self._ends_at - time.monotonic()
@@ -65,7 +67,7 @@ class Run:
             seed=self._seed,
             say=say,
         )
-        bench = Bench(self._ground, self._pgbench, self._size, self._seed, knee_per_s)
+        bench = Bench(self._ground, self._pgbench, self._size, self._seed, knee_per_s, self.disturbed)
         done: list[One] = []
         for number in range(self._size.repetitions):
             began = time.monotonic()
@@ -136,7 +138,7 @@ def main() -> int:
     options = _options()
     load_before, before = os.getloadavg()[0], usage()
     say(f"bench ({options.size}), seed {options.seed}, commit {commit()}, load {load_before:.1f} before")
-    if not options.anyway and (reasons := noise({}, Calm(0, 0), load_before)):
+    if not options.anyway and (reasons := noise((), Calm(0, 0), load_before)):
         return _refuse(reasons)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -151,7 +153,7 @@ def main() -> int:
         except (WrongBooks, holding.Refused, footprint.NoBooking) as error:
             say(f"WRONG: {error}")
             return _WRONG
-    reasons = noise({name: measured[name] for name in YARDSTICKS}, calm, load_before)
+    reasons = noise(run.disturbed, calm, load_before)
     if (repetitions := len(measured["echo"])) < _REPETITIONS_MIN:
         reasons.append(f"{repetitions} repetitions are not {_REPETITIONS_MIN}")
     if reasons and not options.anyway:

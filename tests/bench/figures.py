@@ -71,7 +71,6 @@ FIGURES = (
     Figure("echo", "yardstick: a constant FastAPI route", "/s"),
     Figure("bare", "yardstick: bare ASGI", "/s"),
 )  # fmt: skip
-YARDSTICKS = ("pgbench_spread_1", "pgbench_spread", "pgbench_hot", "echo", "bare")
 BY_NAME = {figure.name: figure for figure in FIGURES}
 
 Measured = Mapping[str, Sequence[float]]

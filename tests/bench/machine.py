@@ -12,7 +12,6 @@ from tests.load.processor_time import children_of, spent_by
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 LOAD_MAX = 1.5  # of others, before anything of ours runs
-YARDSTICK_SPREAD_MAX = 0.25
 STEAL_MAX = 0.05
 OTHERS_MAX = 0.10
 
@@ -54,14 +53,9 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / median(values)
 
 
-def noise(yardsticks: dict[str, Sequence[float]], calm: Calm, load_before: float) -> list[str]:
-    """Return the reasons not to believe this run."""
-    reasons = [
-        f"{name} varied by {spread(values):.0%} (at most {YARDSTICK_SPREAD_MAX:.0%}): "
-        + ", ".join(f"{value:.0f}" for value in values)
-        for name, values in yardsticks.items()
-        if spread(values) > YARDSTICK_SPREAD_MAX
-    ]
+def noise(disturbed: Sequence[str], calm: Calm, load_before: float) -> list[str]:
+    """Return the reasons not to believe this run; `disturbed` are those that single comparisons gave."""
+    reasons = list(disturbed)
     if calm.stolen > STEAL_MAX:
         reasons.append(f"{calm.stolen:.0%} of the processors were stolen (at most {STEAL_MAX:.0%})")
     if calm.others > OTHERS_MAX:

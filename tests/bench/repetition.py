@@ -2,20 +2,20 @@
 
 import random
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.bench import booking, holding
 from tests.bench.figures import Measured
 from tests.bench.ground import SLOTS, Ground
 from tests.bench.pgbench import Pgbench
+from tests.bench.side_by_side import One, Part, compared
 from tests.bench.watched_reservation import seen
 from tests.load.processor_time import spent_ms
 from tests.load.running import quantile
 
 _MILLION = 1_000_000
+_MS_PER_S = 1000
 _MS_PER_HOUR = 3_600_000
-One = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -33,53 +33,89 @@ class Size:
 
 
 QUICK = Size(repetitions=5, pgbench_s=1, holds=1200, echoes=2500, singles=120, open_s=1.5, bookings=24, knee_s=1)
-FULL = Size(repetitions=5, pgbench_s=4, holds=8000, echoes=15_000, singles=600, open_s=8, bookings=120, knee_s=3)
+FULL = Size(repetitions=5, pgbench_s=3, holds=6000, echoes=8000, singles=600, open_s=8, bookings=120, knee_s=3)
 TINY = Size(repetitions=2, pgbench_s=1, holds=300, echoes=300, singles=20, open_s=1, bookings=4, knee_s=1)
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A figure that is a ratio: what `ours` and its `yardstick` find, and which of that is divided by which."""
+
+    ratio: str
+    ours: Part
+    yardstick: Part
+    over: str
+    under: str
+
+
+@dataclass(frozen=True)
 class Bench:
-    """What a repetition needs to know."""
+    """What a repetition needs to know; `disturbed` says of which comparisons the machine made nothing."""
 
     ground: Ground
     pgbench: Pgbench
     size: Size
     seed: int
     knee_per_s: float
+    disturbed: list[str] = field(default_factory=list)
 
     async def repetition(self, number: int) -> One:
         """Measure everything once, in an order of its own."""
         began = time.monotonic()
-        parts: list[Callable[[], Awaitable[One]]] = [
-            self._pgbench, self._bare, self._spread, self._hot, self._burst, self._single, self._open, self._bookings,
-        ]  # fmt: skip
+        parts = [
+            Comparison("spread", self._spread, self._pgbench_on_one_core, "spread_per_s", "pgbench_spread_1"),
+            Comparison("hot", self._hot, self._pgbench_hot, "hot_per_s", "pgbench_hot"),
+            Comparison("burst_echo", self._burst, self._echo_ms_for_a_burst, "burst", "echo_burst"),
+            Comparison("cpu", self._cost, self._echo_cost, "hold_ms", "echo_ms"),
+            Comparison("bookings", self._bookings, self._pgbench_spread, "bookings_per_s", "pgbench_spread"),
+            self._bare,
+            self._single,
+            self._open,
+        ]
         random.Random(self.seed * 1000 + number).shuffle(parts)
         found: One = {}
         for part in parts:
-            found |= await part()
+            found |= await (self._compared(part, number) if isinstance(part, Comparison) else part())
         gc_ms, lag_ms = seen(self.ground.watch_file, began)
-        return found | {"gc": gc_ms, "lag": lag_ms} | _ratios(found)
+        return found | {"gc": gc_ms, "lag": lag_ms}
 
-    async def _pgbench(self) -> One:
-        found = One()
+    async def _compared(self, comparison: Comparison, number: int) -> One:
+        beside = await compared(comparison.yardstick, comparison.ours)
+        if not beside.is_calm:
+            self.disturbed.append(f"repetition {number + 1}, {comparison.ratio}: {beside}, whenever it was tried")
+        found = beside.found
+        return found | {comparison.ratio: found[comparison.over] / found[comparison.under]}
+
+    async def _pgbench_on_one_core(self) -> One:
         with self.pgbench.postgres_on_one_core():
-            await self.ground.wipe()
-            found["pgbench_spread_1"] = self.pgbench.holds_per_s(slots=SLOTS, seconds=self.size.pgbench_s)
+            return await self._pgbench("pgbench_spread_1", SLOTS)
+
+    async def _pgbench_spread(self) -> One:
+        return await self._pgbench("pgbench_spread", SLOTS)
+
+    async def _pgbench_hot(self) -> One:
+        return await self._pgbench("pgbench_hot", 1)
+
+    async def _pgbench(self, name: str, slots: int) -> One:
         await self.ground.wipe()
-        found["pgbench_spread"] = self.pgbench.holds_per_s(slots=SLOTS, seconds=self.size.pgbench_s)
-        await self.ground.wipe()
-        found["pgbench_hot"] = self.pgbench.holds_per_s(slots=1, seconds=self.size.pgbench_s)
-        return found
+        return {name: self.pgbench.holds_per_s(slots=slots, seconds=self.size.pgbench_s)}
+
+    async def _echo_ms_for_a_burst(self) -> One:
+        per_s = (await holding.bare(self.ground, "/echo", count=self.size.echoes)).answers.per_s
+        return {"echo": per_s, "echo_burst": _MS_PER_S * holding.BURST / per_s}
+
+    async def _echo_cost(self) -> One:
+        return {"echo_ms": (await holding.bare(self.ground, "/echo", count=self.size.echoes)).server_ms}
 
     async def _bare(self) -> One:
-        echo = await holding.bare(self.ground, "/echo", count=self.size.echoes)
-        asgi = await holding.bare(self.ground, "/bare", count=self.size.echoes)
-        return {"echo": echo.answers.per_s, "bare": asgi.answers.per_s, "echo_ms": echo.server_ms}
+        return {"bare": (await holding.bare(self.ground, "/bare", count=self.size.echoes)).answers.per_s}
 
     async def _spread(self) -> One:
-        costs = await holding.spread(self.ground, count=self.size.holds)
-        share = costs.answers.generator_share * 100
-        return {"spread_per_s": costs.answers.per_s, "hold_ms": costs.server_ms, "generator": share}
+        answers = (await holding.spread(self.ground, count=self.size.holds)).answers
+        return {"spread_per_s": answers.per_s, "generator": answers.generator_share * 100}
+
+    async def _cost(self) -> One:
+        return {"hold_ms": (await holding.spread(self.ground, count=self.size.holds)).server_ms}
 
     async def _hot(self) -> One:
         return {"hot_per_s": (await holding.hot(self.ground, count=self.size.holds)).answers.per_s}
@@ -115,16 +151,6 @@ class Bench:
     def _spent_ms(self) -> float:
         """Return what everything that serves guests has used so far."""
         return sum(spent for part, spent in spent_ms(self.ground.system).items() if part != "guests")
-
-
-def _ratios(found: One) -> One:
-    return {
-        "spread": found["spread_per_s"] / found["pgbench_spread_1"],
-        "hot": found["hot_per_s"] / found["pgbench_hot"],
-        "burst_echo": found["burst"] / (1000 * holding.BURST / found["echo"]),
-        "cpu": found["hold_ms"] / found["echo_ms"],
-        "bookings": found["bookings_per_s"] / found["pgbench_spread"],
-    }
 
 
 def together(repetitions: list[One]) -> Measured:

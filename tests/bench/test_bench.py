@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,9 +12,10 @@ import pytest
 from reservation_service.store.slots import HOLD_SQL
 from tests.bench.__main__ import shown_on
 from tests.bench.figures import BY_NAME, FIGURES, missed, table
-from tests.bench.machine import Calm, noise
+from tests.bench.machine import Calm, Usage, noise
 from tests.bench.pgbench import script
 from tests.bench.plots import drawing
+from tests.bench.side_by_side import One, compared
 from tests.bench.watched_reservation import seen
 from tests.bench.wire_client import Wire, burst, closed_loop, open_loop, wire_to
 
@@ -60,18 +62,48 @@ def test_a_quick_run_is_judged_by_what_it_measures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("yardstick", "calm", "load", "reasons"),
+    ("disturbed", "calm", "load", "reasons"),
     [
-        ([100, 110, 120], Calm(0.01, 0.02), 0.3, 0),
-        ([100, 110, 130], Calm(0.01, 0.02), 0.3, 1),
-        ([100, 100, 100], Calm(0.06, 0.02), 0.3, 1),
-        ([100, 100, 100], Calm(0.0, 0.2), 0.3, 1),
-        ([100, 100, 200], Calm(0.0, 0.2), 3.0, 3),
+        ([], Calm(0.01, 0.02), 0.3, 0),
+        (["repetition 1, hot: the yardstick moved"], Calm(0.01, 0.02), 0.3, 1),
+        ([], Calm(0.06, 0.02), 0.3, 1),
+        ([], Calm(0.0, 0.2), 0.3, 1),
+        (["repetition 1, hot: the yardstick moved"], Calm(0.0, 0.2), 3.0, 3),
     ],
 )
-def test_a_noisy_machine_is_refused(yardstick: list[float], calm: Calm, load: float, reasons: int) -> None:
-    """A yardstick that varies, stolen time, other people's work: each is a reason not to believe the run."""
-    assert len(noise({"echo": yardstick}, calm, load)) == reasons
+def test_a_noisy_machine_is_refused(disturbed: list[str], calm: Calm, load: float, reasons: int) -> None:
+    """A yardstick that moved, stolen time, other people's work: each is a reason not to believe the run."""
+    assert len(noise(disturbed, calm, load)) == reasons
+
+
+@pytest.mark.parametrize(
+    ("readings", "counts", "moved", "is_calm"),
+    [
+        ([100, 110], 1, 10 / 105, True),
+        ([100, 200, 100, 120], 2, 20 / 110, True),
+        ([100, 200, 100, 150, 100, 300], 2, 50 / 125, False),
+    ],
+)
+async def test_ours_is_measured_between_two_readings(
+    readings: list[float], counts: int, moved: float, is_calm: bool
+) -> None:
+    """A try whose readings are far apart is made again; of three such the calmest counts, and is told for what it is."""
+    left, tries = iter(readings), 0
+
+    async def yardstick() -> One:
+        return {"yardstick": next(left)}
+
+    async def ours() -> One:
+        nonlocal tries
+        tries += 1
+        return {"ours": tries}
+
+    seconds = count()
+    beside = await compared(yardstick, ours, counters=lambda: Usage(at_s=next(seconds), busy_s=0, stolen_s=0, ours_s=0))
+    assert next(left, None) is None
+    middle = sum(readings[2 * counts - 2 : 2 * counts]) / 2
+    assert beside.found == {"ours": counts, "yardstick": middle}
+    assert (beside.moved, beside.is_calm) == (pytest.approx(moved), is_calm)
 
 
 def test_postgresql_is_asked_the_same() -> None:
