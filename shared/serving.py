@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -45,7 +47,7 @@ def serve(
         sys.exit(f"{name}: {_what_is_wrong(error)}")
     lines = configure_logging(name, settings)
     try:
-        asyncio.run(require_schema(database_url(settings).get_secret_value()))
+        asyncio.run(_find_schema(partial(require_schema, database_url(settings).get_secret_value()), settings))
     except SchemaOutdated as error:
         sys.exit(f"{name}: {error}")
     except DatabaseAway as error:
@@ -69,6 +71,18 @@ def serve(
         server.run()
     if not server.started:
         sys.exit(_START_FAILED)
+
+
+async def _find_schema(look: Callable[[], Coroutine[Any, Any, None]], settings: SharedSettings) -> None:
+    """Look until everything is there, as long as settings have patience. Raises what the last look raised."""
+    until = time.monotonic() + settings.start_patience_s
+    while True:
+        try:
+            return await look()
+        except (SchemaOutdated, DatabaseAway):
+            if time.monotonic() >= until:
+                raise
+        await asyncio.sleep(_LOOK_S)
 
 
 class ImpatientProtocol(HttpToolsProtocol):

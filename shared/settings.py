@@ -44,6 +44,9 @@ class SharedSettings(BaseSettings):
     invariants_check_seconds: float = Field(
         300.0, gt=0, description="how often the invariants are checked in the background; seconds of database time each"
     )
+    start_patience_s: float = Field(
+        0.0, ge=0, description="so long a start waits for a database that is away or not yet migrated; then it gives up"
+    )
     shutdown_notice_s: float = Field(
         0.0,
         ge=0,

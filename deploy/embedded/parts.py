@@ -56,12 +56,13 @@ class HttpPart:
     def mark(self) -> str:
         return f"-m {self.module}"
 
-    def spawn(self) -> None:
+    def spawn(self, *, env: Mapping[str, str] | None = None) -> None:
+        """Start it; `env` adds to its own for this once."""
         self._child = Child(
             self._name,
             [sys.executable, "-m", self.module],
             log=self._folder / f"{self._name}.log",
-            env=self.env,
+            env=self.env | dict(env or {}),
             cwd=PROJECT,
             # When the launcher is killed the databases go too: nothing is left to drain to, and a kill at any
             # moment is what the services are made for.

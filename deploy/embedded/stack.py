@@ -21,6 +21,7 @@ from deploy.embedded.wiring import SERVICES, Wiring
 NAMES = ("postgres", "valkey", "sandbox", "payment", "reservation")
 
 _READY_S = 40.0
+_PATIENT = {"START_PATIENCE_S": "120"}  # a new database is made and filled meanwhile; whoever does that has deadlines
 _MODULES = {"payment": "payment_service", "reservation": "reservation_service"}
 
 
@@ -101,12 +102,14 @@ class Stack:
 
     def _start(self) -> None:
         began = time.monotonic()
-        for name in ("valkey", "sandbox", "postgres"):  # a new database is filled while the others load
+        for name in ("postgres", "valkey"):
             if name in self._parts:
                 self._parts[name].spawn()
+        for name in (*SERVICES, "sandbox"):  # which load their code while the databases are prepared
+            part = self._parts.get(name)
+            if isinstance(part, HttpPart):
+                part.spawn(env=_PATIENT)
         self._prepare_databases(began)
-        for service in SERVICES:
-            self._parts[service].spawn()
         if not self.url("valkey"):
             self._announce("running without Redis: the lock only saves work, nothing else changes")
         for name in ("valkey", "sandbox", *SERVICES):

@@ -1,5 +1,6 @@
 """The process: it says in one line why it cannot start, and stops when it is told to."""
 
+import asyncio
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 
+from deploy.embedded.databases import migrate
 from deploy.embedded.postgres import Postgres
 from tests.answers import eventually
 from tests.sandbox.running import free_port
@@ -72,24 +75,53 @@ def test_a_database_that_is_away_is_named() -> None:
 
 
 @contextmanager
-def serving(database_url: str, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Yield a process that is ready, and its address."""
+def launched(database_url: str, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Yield a process that has begun to start, and its address."""
     port = free_port()
     env = {"PATH": os.environ["PATH"], **SETTINGS, "PAYMENT_DATABASE_URL": database_url, **settings}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "payment_service"],
         env=env | {"PAYMENT_PORT": str(port), "SHUTDOWN_GRACE_S": "5"},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    try:
-        answer = wait_ready(process, f"http://127.0.0.1:{port}/readyz")
+    ) as process:
+        try:
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+@contextmanager
+def serving(database_url: str, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Yield a process that is ready, and its address."""
+    with launched(database_url, **settings) as (process, url):
+        answer = wait_ready(process, f"{url}/readyz")
         assert answer.json()["status"] == "ready"
         assert "server" not in answer.headers
-        yield process, f"http://127.0.0.1:{port}"
+        yield process, url
+
+
+async def sessions_of(database: str, postgres: Postgres) -> int:
+    """Return how many connections to a database have come and gone."""
+    connection = await asyncpg.connect(postgres.dsn())
+    try:
+        return int(await connection.fetchval("SELECT sessions FROM pg_stat_database WHERE datname = $1", database))
     finally:
-        process.kill()
+        await connection.close()
+
+
+def test_a_start_may_wait_for_its_schema(postgres: Postgres, empty_database: str) -> None:
+    """With START_PATIENCE_S it looks again and again, and serves once somebody has migrated the database."""
+
+    def looks() -> int:
+        return asyncio.run(sessions_of(empty_database.rpartition("/")[2], postgres))
+
+    with launched(empty_database, START_PATIENCE_S="20") as (process, url):
+        eventually(looks, lambda sessions: sessions >= 3)
+        assert process.poll() is None
+        migrate({"payment": empty_database})
+        assert wait_ready(process, f"{url}/readyz").status_code == 200
 
 
 def test_it_serves_and_stops(payment_database_url: str) -> None:
