@@ -92,7 +92,7 @@ async def make_hold(parts: Parts, caller: Caller, key: str, body: CreateHoldBody
     sent = body.model_dump(mode="json", exclude_unset=True)
     wanted = HoldRequest(
         key=key,
-        fingerprint=fingerprint("POST", request.url.path, sent),
+        fingerprint=fingerprint("POST", request.scope["path"], sent),
         time_slot_id=body.time_slot_id,
         items=[(item.ticket_type_id, item.quantity) for item in body.items],
         ttl_seconds=body.ttl_seconds,
@@ -189,7 +189,7 @@ async def convert_hold(
     wanted = ConvertRequest(
         hold_id=_hold_id(hold_id),
         key=key,
-        fingerprint=fingerprint("POST", request.url.path, body.model_dump(mode="json", exclude_unset=True)),
+        fingerprint=fingerprint("POST", request.scope["path"], body.model_dump(mode="json", exclude_unset=True)),
         customer=body.customer.model_dump(exclude_none=True),
         payment_mode=body.payment.mode,
     )

@@ -132,7 +132,7 @@ async def cancel_reservation(
         reason=body.reason if body else None,
         caller=bookings.whose(caller, booking_id),
         key=key,
-        fingerprint=fingerprint("POST", request.url.path, sent),
+        fingerprint=fingerprint("POST", request.scope["path"], sent),
         if_match=versions_wanted(request),
     )
     called_off = await parts.calling_off.cancel(wanted)
