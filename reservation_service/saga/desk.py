@@ -11,7 +11,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from reservation_service.booking import reservations as booking_moves
-from reservation_service.booking.reservations import pays_by_card
+from reservation_service.booking.reservations import payment_status, pays_by_card
 from reservation_service.errors import InvalidSagaStatus, SagaNotFound, SlotUnavailable
 from reservation_service.metrics import Metrics
 from reservation_service.saga.definition import OPERATOR, REFUND_FAILED, Pause, Saga
@@ -120,7 +120,8 @@ class SagaDesk:
                 await booking_moves.vouch(tx, booking, outcome)
                 self._metrics.bookings.labels(outcome).inc()
             await saga_log.take_in_hand(tx, saga_id, _ENDS[outcome], due_at=None)
-            await _write_down(tx, saga, "do", Verb.RESOLVE, word, outcome=str(outcome))
+            saw = {"outcome": str(outcome), "payment_status": str(payment_status(booking))}
+            await _write_down(tx, saga, "do", Verb.RESOLVE, word, **saw)
 
     async def count_needing_attention(self) -> int:
         """Tell the metrics how many sagas wait for a person, why, and how many for money; nothing of it is left to do."""

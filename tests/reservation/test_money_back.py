@@ -251,6 +251,27 @@ async def test_a_person_may_have_paid_it_back_otherwise(office: BoxOffice) -> No
     assert ((await booked.saga())["status"], booked.entry.refunded) == ("compensated", 0)
 
 
+@pytest.mark.parametrize("heard", ["before the word", "after the word"])
+async def test_a_refund_that_fails_after_a_person_has_vouched_is_news(office: BoxOffice, heard: str) -> None:
+    """S27: whoever vouched for a refund could not know that the bank would send it back days later; whoever knew has seen to it."""
+    booked = await confirmed(office)
+    office.payments.always("refund", acts.DECLINED)
+    answered(await booked.cancel(), 202)
+    office.payments.heal()
+    saga = await booked.saga()
+    office.payments.change(booked.entry.id, status=PaymentStatus.REFUNDED, refunded=TOTAL_MINOR)
+    failed = {"status": PaymentStatus.REFUND_FAILED, "refunded": 0}
+    if heard == "before the word":
+        office.payments.change(booked.entry.id, **failed)
+    await booked.tell(office.payments.change(booked.entry.id))
+    word = {"reason": "refunded by hand", "outcome": "cancelled"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/resolve", json=word))
+    await booked.tell(office.payments.change(booked.entry.id, **failed))
+    after = await booked.saga()
+    told = ("compensated", None) if heard == "before the word" else ("needs_attention", "refund_payment: refund_failed")
+    assert (after["status"], after["reason"]) == told
+
+
 async def test_what_was_given_back_before_counts(office: BoxOffice) -> None:
     """S29, S30: somebody gave part back in Stripe's dashboard; together it is never more than the terms give."""
     booked = await confirmed(office, cancellation_policy=HALF)
