@@ -61,6 +61,10 @@ TAKEN_BY: dict[tuple[str, str, str], tuple[str, str]] = {
     ("payment", "refunded", "disputed"): _REFUND_UNHEARD,
     ("payment", "disputed", "refunded"): _REFUND_UNHEARD,
     ("booking", "needs_attention", "confirmed"): _ON_A_PERSONS_WORD,
+    ("booking", "needs_attention", "failed"): (
+        "tests.reservation.test_saga_verbs",
+        "test_resolving_ends_it_on_a_person_s_word",
+    ),
     ("saga", "needs_attention", "completed"): _ON_A_PERSONS_WORD,
     ("saga", "compensated", "unwinding"): (
         "tests.reservation.test_money_back",
