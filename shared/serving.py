@@ -23,6 +23,7 @@ from shared.telemetry import configure_logging
 
 _START_FAILED = 3
 _LOOK_S = 0.05
+_LOOK_FOR_SCHEMA_S = 0.2
 
 Settings = TypeVar("Settings", bound=SharedSettings)
 
@@ -82,7 +83,7 @@ async def _find_schema(look: Callable[[], Coroutine[Any, Any, None]], settings: 
         except (SchemaOutdated, DatabaseAway):
             if time.monotonic() >= until:
                 raise
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_LOOK_FOR_SCHEMA_S)
 
 
 class ImpatientProtocol(HttpToolsProtocol):
