@@ -100,6 +100,6 @@ async def _once(
     act: Callable[[], Awaitable[PaymentAnswer]],
 ) -> PaymentAnswer:
     """Act under the caller's key; the same key with another body, or on another payment, is refused."""
-    mark = fingerprint(request.method, request.scope["path"], body.model_dump(mode="json"))
+    mark = fingerprint(request.method, request.url.path, body.model_dump(mode="json"))
     keyed = Keyed(route=request.scope["route"].name, key=key, fingerprint=mark, payment_id=payment_id)
     return await parts.replays.once(keyed, act)

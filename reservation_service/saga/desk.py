@@ -14,7 +14,7 @@ from reservation_service.booking import reservations as booking_moves
 from reservation_service.booking.reservations import payment_status, pays_by_card
 from reservation_service.errors import InvalidSagaStatus, SagaNotFound, SlotUnavailable
 from reservation_service.metrics import Metrics
-from reservation_service.saga.definition import OPERATOR, REFUND_FAILED, Pause, Saga
+from reservation_service.saga.definition import OPERATOR, REFUND_FAILED, Event, Pause, Saga
 from reservation_service.saga.engine import Engine
 from reservation_service.saga.journal import Journal
 from reservation_service.states import LEGAL_MOVES, BookingStatus, SagaStatus
@@ -117,6 +117,8 @@ class SagaDesk:
                     _assert_wanted(booking)
                     _assert_paid(booking)
                     booking = await _with_seats(tx, booking)
+                    # The word stands for the step that was never taken: whoever cancels the booking takes that back first.
+                    await saga_log.append(tx, saga, self._page.parts[-1].name, "do", Event.DONE, detail=asdict(word))
                 await booking_moves.vouch(tx, booking, outcome)
                 self._metrics.bookings.labels(outcome).inc()
             await saga_log.take_in_hand(tx, saga_id, _ENDS[outcome], due_at=None)

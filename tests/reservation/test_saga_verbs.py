@@ -171,6 +171,24 @@ async def test_nobody_s_word_makes_money(office: BoxOffice) -> None:
     assert answered(await case.guest.see(case.hold_id))["outcome"] == {"type": "succeeded"}
 
 
+async def test_what_a_person_confirmed_is_cancelled_like_any_other(office: BoxOffice) -> None:
+    """I5: asked for, it is cancelled and its seats are free at once, before any money moves; then the money goes back.
+
+    Found by the simulation (seed 27019): the walk back began with the refund, of a booking that was still confirmed.
+    """
+    case = await stuck_in_capture(office)
+    (entry,) = office.payments.of(UUID(case.hold_id))
+    await office.tell(office.payments.change(entry.id, status=PaymentStatus.CAPTURED, captured=9000, captures=1))
+    answered(await case.ask("resolve", outcome="confirmed"))
+    office.payments.always("refund", acts.BUSY)
+    shown = answered(await case.guest.ask("POST", f"/v1/reservations/{case.hold_id}/cancel", key="cancel"), 202)
+    assert (shown["status"], await office.free(case.offer)) == ("cancelled", 10)
+    office.payments.heal()
+    await case.turn(2)
+    (entry,) = office.payments.of(UUID(case.hold_id))
+    assert (entry.refunded, await case.stands()) == (9000, ("compensated", "cancelled"))
+
+
 async def _give_up_seats(office: BoxOffice, hold_id: str) -> None:
     """Let a booking that needs attention have lost its seats, as one of an older release may."""
     await office.sql("UPDATE reservations SET seats_pinned = false WHERE id = :id", id=UUID(hold_id))
