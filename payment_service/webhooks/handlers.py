@@ -46,13 +46,24 @@ async def look_at_refund(provider: PacedGateway, hint: Hint, deadline: float) ->
 async def look_at_all_refunds(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
     """Fetch the PaymentIntent and all its refunds; a charge's event does not say which one it was."""
     found = await look_at_intent(provider, hint, deadline)
-    if found.value is None:
-        return found
+    return await _with_all_refunds(provider, found.value, deadline) if found.value else found
+
+
+async def look_at_refund_among_all(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
+    """Fetch one refund once more, and all others of its PaymentIntent: one of these may have come back unheard."""
+    found = await look_at_refund(provider, hint, deadline)
+    return await _with_all_refunds(provider, found.value, deadline) if found.value else found
+
+
+async def _with_all_refunds(provider: PacedGateway, found: Findings, deadline: float) -> Result[Findings]:
+    """Add all refunds of the intent to what was found, the oldest first, and what was found itself last."""
     async with external_call("fetch_hinted_refunds"):
-        refunds = await provider.list_refunds(hint.intent_id, deadline=deadline)
+        refunds = await provider.list_refunds(found.intent.id, deadline=deadline)
     if refunds.value is None:
         return _failed(refunds)
-    return done(replace(found.value, refunds=tuple(reversed(refunds.value))))
+    known = {refund.id for refund in found.refunds}
+    others = [refund for refund in reversed(refunds.value) if refund.id not in known]
+    return done(replace(found, refunds=(*others, *found.refunds)))
 
 
 async def look_at_dispute(provider: PacedGateway, hint: Hint, deadline: float) -> Result[Findings]:
@@ -90,6 +101,9 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
     }
 )
 """Every other type is stored and ignored."""
+
+ONCE_MORE: Mapping[Handler, Handler] = MappingProxyType({look_at_refund: look_at_refund_among_all})
+"""What looks in a handler's stead when an event has been tried before."""
 
 UNHANDLED_TYPE = "unhandled-type"
 """The reason why."""

@@ -18,7 +18,7 @@ from payment_service.settings import PaymentSettings
 from payment_service.states import EventStatus
 from payment_service.store import payments, webhook_events
 from payment_service.store.webhook_events import Claimed
-from payment_service.webhooks.handlers import HANDLERS, OWN_OBJECT, UNHANDLED_TYPE, Findings
+from payment_service.webhooks.handlers import HANDLERS, ONCE_MORE, OWN_OBJECT, UNHANDLED_TYPE, Findings
 from shared.database import Connection, Database
 from shared.payment_contract import Outcome
 from shared.problems import Weather
@@ -157,7 +157,10 @@ class Processing:
         async with self._database.reading() as connection:
             question = await payments.next_question(connection)
         hint = flight[0].hint
-        found = await HANDLERS[hint.type](self._provider, hint, deadline)
+        look = HANDLERS[hint.type]
+        if flight[0].attempts > 1:
+            look = ONCE_MORE.get(look, look)
+        found = await look(self._provider, hint, deadline)
         if found.value is None:
             if found.outcome is Outcome.DECLINED:
                 raise _Hopeless("object-missing", found.code)

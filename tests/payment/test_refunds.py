@@ -234,3 +234,22 @@ async def test_an_earlier_refund_comes_back_after_the_last_one(till: Till) -> No
     assert (seen.status, seen.refunded) == (PaymentStatus.REFUND_FAILED, 2500)
     rest = view(await till.refund(payment, 2000))
     assert (rest.status, rest.refunded) == (PaymentStatus.REFUNDED, 4500)
+
+
+async def test_a_refund_that_does_not_fit_makes_us_look_at_the_others(till: Till) -> None:
+    """S27, S30: a refund has come back unheard, and a person gives that money once more: no event of it is buried.
+
+    Found by the simulation (seed 28822), in which the news of the first was lost until the events were compared, and the
+    event of the second was dead by then.
+    """
+    payment = await till.captured()
+    first = await given_back_by_hand(till, payment, 4500)
+    await till.sandbox("POST", f"/refunds/{first['id']}/settle", succeeded=False)
+    await given_back_by_hand(till, payment, 3000)
+    assert (await till.seen(payment.id)).refunded == 4500
+    await till.make_all_due()
+    await till.process()
+    seen = await till.seen(payment.id)
+    assert (seen.status, seen.refunded) == (PaymentStatus.PARTIALLY_REFUNDED, 3000)
+    assert {row["status"] for row in await till.event_rows()} == {"processed"}
+    fired("S27", 1)
