@@ -62,9 +62,9 @@ bench: ## how fast a hold and a booking are, beside pgbench and a constant route
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.bench --size full $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(ANYWAY),--anyway)
 
-bench-quick: ## the same in two minutes, without full tables and slow Stripe (SEED=, BUDGET=, ANYWAY=1)
+bench-quick: ## the same in two to three minutes, without full tables and slow Stripe (SEED=, BUDGET=, ANYWAY=1)
 	@$(BOOTSTRAP) --dev
-	@exec $(BIN)/python -m tests.bench --size quick --budget $(or $(BUDGET),120) $(if $(SEED),--seed $(SEED)) $(if $(ANYWAY),--anyway)
+	@exec $(BIN)/python -m tests.bench --size quick --budget $(or $(BUDGET),150) $(if $(SEED),--seed $(SEED)) $(if $(ANYWAY),--anyway)
 
 growth: ## what everything costs among 10^3 .. 10^7 holds (ROWS=, BUDGET=); an hour and 20 GB of disk
 	@$(BOOTSTRAP) --dev

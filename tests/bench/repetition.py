@@ -2,13 +2,14 @@
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.bench import booking, holding
 from tests.bench.figures import Measured
 from tests.bench.ground import SLOTS, Ground
 from tests.bench.pgbench import Pgbench
-from tests.bench.side_by_side import One, Part, compared
+from tests.bench.side_by_side import One, Part, compared, measured
 from tests.bench.watched_reservation import seen
 from tests.load.processor_time import spent_ms
 from tests.load.running import quantile
@@ -32,20 +33,18 @@ class Size:
     knee_s: float
 
 
-QUICK = Size(repetitions=5, pgbench_s=1, holds=1200, echoes=2500, singles=120, open_s=1.5, bookings=24, knee_s=1)
+QUICK = Size(repetitions=5, pgbench_s=1, holds=800, echoes=1500, singles=100, open_s=1.5, bookings=24, knee_s=1)
 FULL = Size(repetitions=5, pgbench_s=3, holds=6000, echoes=8000, singles=600, open_s=8, bookings=120, knee_s=3)
 TINY = Size(repetitions=2, pgbench_s=1, holds=300, echoes=300, singles=20, open_s=1, bookings=4, knee_s=1)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure that is a ratio: what `ours` and its `yardstick` find, and which of that is divided by which."""
+    """What `ours` and its `yardstick`, if it has one, find, and which of that is divided by which."""
 
-    ratio: str
     ours: Part
-    yardstick: Part
-    over: str
-    under: str
+    yardstick: Part | None = None
+    ratios: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,32 +62,37 @@ class Bench:
         """Measure everything once, in an order of its own."""
         began = time.monotonic()
         parts = [
-            Comparison("spread", self._spread, self._pgbench_on_one_core, "spread_per_s", "pgbench_spread_1"),
-            Comparison("hot", self._hot, self._pgbench_hot, "hot_per_s", "pgbench_hot"),
-            Comparison("burst_echo", self._burst, self._echo_ms_for_a_burst, "burst", "echo_burst"),
-            Comparison("cpu", self._cost, self._echo_cost, "hold_ms", "echo_ms"),
-            Comparison("bookings", self._bookings, self._pgbench_spread, "bookings_per_s", "pgbench_spread"),
-            self._bare,
-            self._single,
-            self._open,
+            Comparison(
+                self._spread,
+                self._one_core_and_echo,
+                {"spread": ("spread_per_s", "pgbench_spread_1"), "cpu": ("hold_ms", "echo_ms")},
+            ),
+            Comparison(self._hot, self._pgbench_hot, {"hot": ("hot_per_s", "pgbench_hot")}),
+            Comparison(self._burst, self._echo, {"burst_echo": ("burst", "echo_burst")}),
+            Comparison(self._bookings, self._pgbench_spread, {"bookings": ("bookings_per_s", "pgbench_spread")}),
+            Comparison(self._bare),
+            Comparison(self._single),
+            Comparison(self._open),
         ]
         random.Random(self.seed * 1000 + number).shuffle(parts)
         found: One = {}
         for part in parts:
-            found |= await (self._compared(part, number) if isinstance(part, Comparison) else part())
+            found |= await self._compared(part, number)
         gc_ms, lag_ms = seen(self.ground.watch_file, began)
         return found | {"gc": gc_ms, "lag": lag_ms}
 
     async def _compared(self, comparison: Comparison, number: int) -> One:
-        beside = await compared(comparison.yardstick, comparison.ours)
-        if not beside.is_calm:
-            self.disturbed.append(f"repetition {number + 1}, {comparison.ratio}: {beside}, whenever it was tried")
+        ours, yardstick = comparison.ours, comparison.yardstick
+        beside = await (compared(yardstick, ours) if yardstick else measured(ours))
         found = beside.found
-        return found | {comparison.ratio: found[comparison.over] / found[comparison.under]}
+        if not beside.is_calm:
+            self.disturbed.append(f"repetition {number + 1}, {', '.join(found)}: {beside}, whenever it was tried")
+        return found | {name: found[over] / found[under] for name, (over, under) in comparison.ratios.items()}
 
-    async def _pgbench_on_one_core(self) -> One:
+    async def _one_core_and_echo(self) -> One:
         with self.pgbench.postgres_on_one_core():
-            return await self._pgbench("pgbench_spread_1", SLOTS)
+            pgbench = await self._pgbench("pgbench_spread_1", SLOTS)
+        return pgbench | {"echo_ms": (await self._constant_route()).server_ms}
 
     async def _pgbench_spread(self) -> One:
         return await self._pgbench("pgbench_spread", SLOTS)
@@ -100,22 +104,20 @@ class Bench:
         await self.ground.wipe()
         return {name: self.pgbench.holds_per_s(slots=slots, seconds=self.size.pgbench_s)}
 
-    async def _echo_ms_for_a_burst(self) -> One:
-        per_s = (await holding.bare(self.ground, "/echo", count=self.size.echoes)).answers.per_s
+    async def _echo(self) -> One:
+        per_s = (await self._constant_route()).answers.per_s
         return {"echo": per_s, "echo_burst": _MS_PER_S * holding.BURST / per_s}
 
-    async def _echo_cost(self) -> One:
-        return {"echo_ms": (await holding.bare(self.ground, "/echo", count=self.size.echoes)).server_ms}
+    async def _constant_route(self) -> holding.Costs:
+        return await holding.bare(self.ground, "/echo", count=self.size.echoes)
 
     async def _bare(self) -> One:
         return {"bare": (await holding.bare(self.ground, "/bare", count=self.size.echoes)).answers.per_s}
 
     async def _spread(self) -> One:
-        answers = (await holding.spread(self.ground, count=self.size.holds)).answers
-        return {"spread_per_s": answers.per_s, "generator": answers.generator_share * 100}
-
-    async def _cost(self) -> One:
-        return {"hold_ms": (await holding.spread(self.ground, count=self.size.holds)).server_ms}
+        costs = await holding.spread(self.ground, count=self.size.holds)
+        share = costs.answers.generator_share * 100
+        return {"spread_per_s": costs.answers.per_s, "hold_ms": costs.server_ms, "generator": share}
 
     async def _hot(self) -> One:
         return {"hot_per_s": (await holding.hot(self.ground, count=self.size.holds)).answers.per_s}

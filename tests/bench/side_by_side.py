@@ -1,7 +1,7 @@
 """What is compared is measured side by side: ours between two readings of its yardstick.
 
 A shared machine changes its pace from one minute to the next, and a ratio does not mind, as long as both of its sides
-saw the same minute. Whether they did, the two readings say.
+saw the same minute. Whether they did, the two readings say. What is no ratio is only measured while nobody steals.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ Part = Callable[[], Awaitable[One]]
 
 @dataclass(frozen=True)
 class Compared:
-    """Ours with the middle of the two readings; `moved` is how far those were apart, as a part of that middle."""
+    """Ours with the middle of the two readings, if any; `moved` is how far those were apart, as a part of that middle."""
 
     found: One
     moved: float
@@ -34,20 +34,24 @@ class Compared:
         )
 
 
+async def _nothing() -> One:
+    return {}
+
+
+async def measured(ours: Part, *, counters: Callable[[], Usage] = usage) -> Compared:
+    """Measure what has no yardstick; anew, twice at most, when processors were stolen meanwhile."""
+    return await compared(_nothing, ours, counters=counters)
+
+
 async def compared(yardstick: Part, ours: Part, *, counters: Callable[[], Usage] = usage) -> Compared:
     """Measure ours between two readings; anew, twice at most, when the machine was disturbed meanwhile.
 
-    Which try counts is decided by the readings alone, never by what ours came to.
+    Which try counts is decided by what disturbed it, never by what ours came to.
     """
-    calmest: Compared | None = None
-    for _ in range(_TRIES):
-        tried = await _once(yardstick, ours, counters)
-        if calmest is None or (tried.is_calm, -tried.moved) > (calmest.is_calm, -calmest.moved):
-            calmest = tried
-        if calmest.is_calm:
-            break
-    assert calmest is not None
-    return calmest
+    tries: list[Compared] = []
+    while len(tries) < _TRIES and not (tries and tries[-1].is_calm):
+        tries.append(await _once(yardstick, ours, counters))
+    return tries[-1] if tries[-1].is_calm else min(tries, key=lambda one: one.moved + one.stolen)
 
 
 async def _once(yardstick: Part, ours: Part, counters: Callable[[], Usage]) -> Compared:
@@ -57,5 +61,5 @@ async def _once(yardstick: Part, ours: Part, counters: Callable[[], Usage]) -> C
     after = await yardstick()
     calm = Calm.between(began, counters())
     middle = {name: (before[name] + after[name]) / 2 for name in before}
-    moved = max(spread([before[name], after[name]]) for name in before)
+    moved = max((spread([before[name], after[name]]) for name in before), default=0.0)
     return Compared(found | middle, moved, calm.stolen)
