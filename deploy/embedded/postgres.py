@@ -210,25 +210,23 @@ class Postgres:
         self, name: str, *, template: str | None = None, owner: str | None = None, owner_password: str | None = None
     ) -> bool:
         """Create a database, with a login role that owns it when `owner` is given; return False if it was there."""
-        if owner is not None:
-            self._ensure_role(owner, owner_password or self._password)
-        if self._ask(lambda connection: connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name)):
-            return False
         clauses = [f"TEMPLATE {_quoted(template)}" if template else "", f"OWNER {_quoted(owner)}" if owner else ""]
-        self.execute(f"CREATE DATABASE {_quoted(name)} {' '.join(clauses)}")
-        if owner is not None:  # the services never look into each other's database
-            self.execute(f"REVOKE CONNECT ON DATABASE {_quoted(name)} FROM PUBLIC")
-        return True
+
+        async def create(connection: Any) -> bool:
+            if owner is not None:
+                await _ensure_role(connection, owner, owner_password or self._password)
+            if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+                return False
+            await connection.execute(f"CREATE DATABASE {_quoted(name)} {' '.join(clauses)}")
+            if owner is not None:  # the services never look into each other's database
+                await connection.execute(f"REVOKE CONNECT ON DATABASE {_quoted(name)} FROM PUBLIC")
+            return True
+
+        return self._ask(create)
 
     def drop_database(self, name: str) -> None:
         """Drop a database if it is there, with the connections it has."""
         self.execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
-
-    def _ensure_role(self, role: str, password: str) -> None:
-        known = self._ask(lambda connection: connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role))
-        verb = "ALTER" if known else "CREATE"
-        literal = password.replace("'", "''")
-        self.execute(f"{verb} ROLE {_quoted(role)} LOGIN PASSWORD '{literal}'")
 
     def _ask(self, question: Callable[[Any], Awaitable[T]], database: str = _SUPERUSER) -> T:
         async def ask() -> T:
@@ -254,6 +252,12 @@ def _data_major(data: Path) -> int | None:
         return int((data / "PG_VERSION").read_text())
     except FileNotFoundError:
         return None
+
+
+async def _ensure_role(connection: Any, role: str, password: str) -> None:
+    known = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
+    literal = password.replace("'", "''")
+    await connection.execute(f"{'ALTER' if known else 'CREATE'} ROLE {_quoted(role)} LOGIN PASSWORD '{literal}'")
 
 
 def _quoted(name: str) -> str:
