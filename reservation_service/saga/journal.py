@@ -100,6 +100,10 @@ class Journal:
         """Tell whether taking back was tried when it could no longer be done."""
         return any(line.event == Event.TOO_LATE for line in self.lines)
 
+    def times_too_late(self, step: str) -> int:
+        """Return how often a step could not be taken back any more, since a person last took the saga in hand."""
+        return sum(line.event == Event.TOO_LATE for line in self._latest(step, "undo"))
+
     def is_vouched_for(self) -> bool:
         """Tell whether a person has ended this saga on their word, and nothing has moved it since."""
         return bool(self.lines) and (self.lines[-1].step, self.lines[-1].event) == (OPERATOR, "resolve")

@@ -26,6 +26,8 @@ from reservation_service.states import SagaStatus
 from reservation_service.store import saga_log
 from shared.due_rows import backoff_s
 
+_TURNS_MAX = 3  # so often a cancel that came too late turns a saga forward, which something else turns back again
+
 
 class Settling(SagaInHand):
     """What to do with a saga in hand: go on, go back, rest, or end."""
@@ -203,8 +205,8 @@ class Settling(SagaInHand):
             case Event.REFUSED if call.direction == "do":
                 await self._turn_back("refused")
                 return True
-            case Event.TOO_LATE if call.direction == "undo" and self._may_turn_forward():
-                await self._become(SagaStatus.RUNNING, unwinding_because=None)
+            case Event.TOO_LATE if call.direction == "undo" and self._may_turn_forward(call):
+                await self._turn_forward(call)
                 return True
             case Event.TOO_LATE if call.direction == "undo" and self._is_late_money():
                 await self._leave_to_late_money()
@@ -212,11 +214,9 @@ class Settling(SagaInHand):
             case Event.NOT_SENT | Event.UNKNOWN:
                 return await self._try_later(call, result)
             case Event.UNDER_WAY:
-                looks, longest_s = (
-                    self._journal.looks(call.step, call.direction),
-                    self._settings.refund_look_max_seconds,
-                )
-                await self._rest(backoff_s(looks, cap_s=longest_s, uniform=self._uniform), self.status)
+                looks = self._journal.looks(call.step, call.direction)
+                wait_s = backoff_s(looks, cap_s=self._settings.refund_look_max_seconds, uniform=self._uniform)
+                await self._rest(wait_s, self.status)
                 return False
             case _:
                 await self._needs_attention(f"{call.act_name}: {result.detail.get('code', result.event)}")
@@ -237,9 +237,16 @@ class Settling(SagaInHand):
         unseen = late_money.is_unseen(result) and self._row["attempts"] < self._settings.saga_attempts_max
         return unseen and self.status is SagaStatus.UNWINDING and self._lost_its_seats()
 
-    def _may_turn_forward(self) -> bool:
+    def _may_turn_forward(self, call: Call) -> bool:
         """The money came before our cancel did: nobody asked for the cancel, and the seats are still there."""
-        return self._row["unwinding_because"] == "deadline" and bool(self._booking["seats_pinned"])
+        wanted = self._row["unwinding_because"] == "deadline" and bool(self._booking["seats_pinned"])
+        return wanted and self._journal.times_too_late(call.step) <= _TURNS_MAX
+
+    async def _turn_forward(self, call: Call) -> None:
+        """What could not be taken back is there: a step whose answer never came must not be begun after the deadline."""
+        await self._become(SagaStatus.RUNNING, unwinding_because=None)
+        if not self._journal.is_done(call.step) and not self._is_pivot(call):
+            self._note(call.step, "do", Event.DONE, {"because": str(Event.TOO_LATE)})
 
     async def _try_later(self, call: Call, result: Result) -> bool:
         """Nothing is decided: come back with growing pauses, within the bounds of deadline and attempts."""
@@ -285,10 +292,7 @@ class Settling(SagaInHand):
         return step is not None and step.pivot
 
     async def _release_overdue_seats(self, stuck: RemoteStep) -> None:
-        """The payment cannot be cancelled for too long: the seats go back now, the saga stays on the payment.
-
-        Not while a capture may have gone through: then the money is perhaps there, and the seats must be too.
-        """
+        """The payment cannot be cancelled for too long: the seats go back now, unless a capture may have gone through."""
         first = self._saga.parts[0]
         overdue = self._patience.grace_left_s < 0 and not stuck.pivot
         if isinstance(first, LocalStep) and overdue and self._has_seats() and not self._captured():

@@ -61,6 +61,37 @@ async def test_too_late_after_an_automatic_capture_turns_forward(bench: Bench) -
     await assert_whole(bench, story, "confirmed", saga="completed")
 
 
+async def test_too_late_for_a_payment_whose_answer_never_came_turns_forward_once(bench: Bench) -> None:
+    """S13, S22: created unheard, paid, and past the deadline: the payment is there, so the step is not begun anew; it confirms.
+
+    Found by the simulation (seed 67692), in which such a saga turned back and forth for ever, without a pause.
+    """
+    story = await bench.story(capture_method="automatic")
+    bench.payments.script("create", acts.UNKNOWN_APPLIED)
+    await bench.convert(story)
+    bench.payments.change(story.payment_id, status=PaymentStatus.CAPTURED, captured=4500, captures=1)
+    await bench.pass_deadline(story)
+    bench.payments.always("create", acts.NOT_SENT)
+    cancels = bench.payments.counted()["cancel"]
+    await bench.run_to_rest(story, pays=False)
+    await assert_whole(bench, story, "confirmed", saga="completed")
+    assert bench.payments.counted()["cancel"] - cancels <= 1
+
+
+async def test_turning_back_and_forth_has_an_end(bench: Bench) -> None:
+    """S13, I17: a payment that can neither be cancelled nor is seen to be paid is a person's case after a few turns."""
+    story = await bench.story()
+    await bench.convert(story)
+    bench.payments.always("get", acts.TIMEOUT)
+    bench.payments.always("cancel", acts.TOO_LATE)
+    await bench.pass_deadline(story)
+    cancels = bench.payments.counted()["cancel"]
+    await bench.run_to_rest(story, pays=False)
+    saga = await bench.the_saga(story)
+    assert (saga["status"], saga["reason"]) == ("needs_attention", "cancel_payment_intent: already_captured")
+    assert bench.payments.counted()["cancel"] - cancels == 4
+
+
 @pytest.mark.parametrize("since", ["dispute_lost", "refund_failed", "refund_pending"])
 async def test_money_that_was_taken_and_had_a_story_of_its_own_turns_forward_once(bench: Bench, since: str) -> None:
     """S13, S28: taken, then disputed and lost, or half on its way back, before we heard of it and past the deadline: it confirms.
