@@ -19,6 +19,14 @@ async def paid_unheard(bench: Bench) -> Story:
     return story
 
 
+async def turns_forward_once(bench: Bench, story: Story) -> None:
+    """Let a booking past its deadline come to rest: it confirms, and its payment was not cancelled again and again."""
+    cancels = bench.payments.counted()["cancel"]
+    await bench.run_to_rest(story, pays=False)
+    await assert_whole(bench, story, "confirmed", saga="completed")
+    assert bench.payments.counted()["cancel"] - cancels <= 1
+
+
 async def test_a_lost_message_is_found_by_looking(bench: Bench) -> None:
     """S26: no message ever comes; the saga looks by itself at its next turn and confirms."""
     story = await bench.story()
@@ -72,10 +80,7 @@ async def test_too_late_for_a_payment_whose_answer_never_came_turns_forward_once
     bench.payments.change(story.payment_id, status=PaymentStatus.CAPTURED, captured=4500, captures=1)
     await bench.pass_deadline(story)
     bench.payments.always("create", acts.NOT_SENT)
-    cancels = bench.payments.counted()["cancel"]
-    await bench.run_to_rest(story, pays=False)
-    await assert_whole(bench, story, "confirmed", saga="completed")
-    assert bench.payments.counted()["cancel"] - cancels <= 1
+    await turns_forward_once(bench, story)
 
 
 async def test_turning_back_and_forth_has_an_end(bench: Bench) -> None:
@@ -102,10 +107,7 @@ async def test_money_that_was_taken_and_had_a_story_of_its_own_turns_forward_onc
     await bench.convert(story)
     bench.payments.change(story.payment_id, status=PaymentStatus(since), captured=4500, captures=1)
     await bench.pass_deadline(story)
-    cancels = bench.payments.counted()["cancel"]
-    await bench.run_to_rest(story, pays=False)
-    await assert_whole(bench, story, "confirmed", saga="completed")
-    assert bench.payments.counted()["cancel"] - cancels <= 1
+    await turns_forward_once(bench, story)
 
 
 async def test_too_late_after_a_refusal_does_not_turn_forward(bench: Bench) -> None:
