@@ -190,6 +190,7 @@ class Behaviours:
             events_settle_s=settings.reconcile_settle_seconds,
             orphan_after_s=settings.orphan_after_seconds,
             batch=settings.reconcile_batch_size,
+            key_trusted_s=settings.stripe_key_trusted_h * 3600,
             event_types=tuple(HANDLERS),
         )
         return Reconciliation(

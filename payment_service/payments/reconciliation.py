@@ -18,8 +18,8 @@ from payment_service.metrics import Metrics
 from payment_service.payments import recording
 from payment_service.payments.asking import Asking
 from payment_service.payments.hints import hint_of
-from payment_service.states import SETTLED, FindingKind, Pass
-from payment_service.store import payments, reconciliation, webhook_events
+from payment_service.states import SETTLED, FindingKind, Pass, RefundStatus
+from payment_service.store import calls, payments, reconciliation, webhook_events
 from payment_service.store.payments import Payment
 from payment_service.store.reconciliation import Window
 from shared.crashpoints import external_call
@@ -43,6 +43,7 @@ class ReconciliationRules:
     events_settle_s: float
     orphan_after_s: float
     batch: int
+    key_trusted_s: float
     event_types: Sequence[str]
 
 
@@ -215,7 +216,23 @@ class Reconciliation:
             payment = await payments.lock_existing(tx, payment_id)
             for refund in reversed(listed.value):
                 payment = await recording.refund_seen(tx, payment, refund, question)
-        return payment
+            return await self._withdraw_overtaken(tx, payment)
+
+    async def _withdraw_overtaken(self, tx: Connection, payment: Payment) -> Payment:
+        """Let go of an order of unknown fate once Stripe, which has just shown all, surely never had it.
+
+        While somebody still asks for it, its fate gets known that way. But whoever asked may be content with what a
+        person gave back by hand since then, and then the payment would wait for ever.
+        """
+        known = await payments.refunds_of(tx, payment.id)
+        for place, refund in enumerate(known):
+            overtaken = any(later.reason == recording.BY_HAND for later in known[place + 1 :])
+            if refund.status is RefundStatus.REQUESTED and overtaken:
+                earlier = await calls.earlier(tx, payment.id, recording.refund_step(refund.id))
+                if earlier.last_age_s > self._rules.key_trusted_s:
+                    failed = {"status": RefundStatus.FAILED, "failure": recording.OVERTAKEN}
+                    await payments.change_refund(tx, refund.id, **failed)
+        return await recording.sum_up(tx, payment)
 
     def _count(self, kind: str, found: int) -> None:
         if found:

@@ -37,7 +37,8 @@ AMOUNT_MISMATCH = "amount_mismatch"
 STATUS_CONFLICT = "status_conflict"
 REFUND_MISMATCH = "refund_mismatch"
 DISPUTE_MISMATCH = "dispute_mismatch"
-_OVERTAKEN = "overtaken"
+OVERTAKEN = "overtaken"
+BY_HAND = "made_at_stripe"
 
 
 async def change(tx: Connection, payment: Payment, *, told_in_s: float = 0.0, **values: Any) -> Payment:
@@ -167,7 +168,7 @@ async def _adopt(tx: Connection, payment: Payment, known: list[Refund], seen: Re
     refund_id = seen.refund_id
     if refund_id is None or await payments.find_refund(tx, refund_id):
         refund_id = derived_id(payment.id, f"stripe:{seen.id}")
-    order = RefundPayment(refund_id=refund_id, amount=seen.amount, reason="made_at_stripe")
+    order = RefundPayment(refund_id=refund_id, amount=seen.amount, reason=BY_HAND)
     return await payments.insert_refund(tx, payment.id, order)
 
 
@@ -181,7 +182,7 @@ async def _withdraw_unsent(tx: Connection, payment: Payment, known: list[Refund]
         if refund.status is RefundStatus.REQUESTED:
             earlier = await calls.earlier(tx, payment.id, refund_step(refund.id))
             if not earlier.may_have_happened:
-                await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=_OVERTAKEN)
+                await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=OVERTAKEN)
 
 
 async def _has_room(tx: Connection, payment: Payment, known: list[Refund], amount: int) -> bool:
@@ -193,7 +194,7 @@ async def _has_room(tx: Connection, payment: Payment, known: list[Refund], amoun
     sure = claimed([refund for refund in known if refund.status is not RefundStatus.REQUESTED]) + amount
     for refund in known:
         if refund.status is RefundStatus.REQUESTED and sure <= payment.captured < sure + refund.amount:
-            await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=_OVERTAKEN)
+            await payments.change_refund(tx, refund.id, status=RefundStatus.FAILED, failure=OVERTAKEN)
     return claimed(await payments.refunds_of(tx, payment.id)) + amount <= payment.captured
 
 

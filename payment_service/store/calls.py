@@ -29,6 +29,7 @@ class Earlier:
 
     key_number: int = 0
     first_age_s: float = 0.0
+    last_age_s: float = 0.0
     first_at: datetime | None = None
     last_at: datetime | None = None
     may_have_happened: bool = False
@@ -77,6 +78,7 @@ async def earlier(connection: Connection, payment_id: UUID, step: str) -> Earlie
     return Earlier(
         key_number=number,
         first_age_s=float(under_this_key[0]["age_s"]),
+        last_age_s=float(under_this_key[-1]["age_s"]),
         first_at=under_this_key[0]["asked_at"],
         last_at=under_this_key[-1]["asked_at"],
         may_have_happened=_may_have_happened([row["outcome"] for row in under_this_key]),

@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from shared import crashpoints
-from shared.payment_contract import PaymentStatus
+from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered
 from tests.architecture.crash_points import points_of_room
-from tests.payment.line_to_stripe import loses_the_answer, never_connects
-from tests.payment.till import Till, intent_id, open_till
+from tests.payment.line_to_stripe import Meeting, loses_the_answer, loses_the_question, never_connects
+from tests.payment.till import Till, given_back_by_hand, intent_id, open_till, view
 from tests.scenarios import fired
 
 POINTS = points_of_room("payment_service.payments.reconciliation") + points_of_room(
@@ -104,6 +105,27 @@ async def test_a_pending_refund_is_asked_about(office: Till) -> None:
     assert await office.run("ask_unsettled") == 1
     assert await stored_status(office, payment.id) == "partially_refunded"
     await office.sweep()  # statuses were written by hand, so the news cannot add up
+
+
+@pytest.mark.parametrize(("met", "refunded"), [(loses_the_question, 2000), (loses_the_answer, 4000)])
+async def test_a_refund_that_nobody_asks_about_any_more_is_settled(office: Till, met: Meeting, refunded: int) -> None:
+    """S30, C04: the fate of ours is unknown, somebody gave as much back by hand, and whoever asked is content with that.
+
+    While Stripe keeps the key, the refund may still be asked for; a day later what Stripe does not show has not happened.
+    """
+    payment, refund_id = await office.captured(), uuid4()
+    office.line.meets(met)
+    assert (await office.refund(payment, 2000, refund_id)).outcome is Outcome.UNKNOWN
+    await given_back_by_hand(office, payment, 2000)
+    await office.sql("UPDATE payment_calls SET asked_at = asked_at - interval '22 hours'")
+    await office.run("ask_unsettled")
+    assert (await office.seen(payment.id)).refunded == refunded
+    assert await stored_status(office, payment.id) == ("refund_pending" if refunded == 2000 else "partially_refunded")
+    await office.sql("UPDATE payment_calls SET asked_at = asked_at - interval '2 hours'")
+    await office.run("ask_unsettled")
+    assert await stored_status(office, payment.id) == "partially_refunded"
+    assert await office.run("ask_unsettled") == 0
+    assert view(await office.refund(payment, 500)).refunded == refunded + 500
 
 
 async def test_a_lost_create_is_adopted(office: Till) -> None:

@@ -1,13 +1,12 @@
 """Refunds: never more than was taken, each once, whoever asks how often and whatever gets lost."""
 
 import asyncio
-from typing import Any
 from uuid import uuid4
 
-from shared.payment_contract import Outcome, PaymentStatus, PaymentView
+from shared.payment_contract import Outcome, PaymentStatus
 from tests.answers import answered, refused
 from tests.payment.line_to_stripe import loses_the_answer, loses_the_question, never_connects, says
-from tests.payment.till import Till, intent_id, view
+from tests.payment.till import Till, given_back_by_hand, view
 from tests.scenarios import fired
 
 PENDING_REFUND_CARD = "4000000000007726"
@@ -16,16 +15,6 @@ PENDING_REFUND_CARD = "4000000000007726"
 async def net(till: Till, reservation_id: object) -> int:
     (line,) = await till.intents_of(reservation_id)  # type: ignore[arg-type]
     return int(line["net"])
-
-
-async def given_back_by_hand(till: Till, payment: PaymentView, amount: int) -> dict[str, Any]:
-    """Let a person refund so much in Stripe's dashboard, and let us hear of it; return Stripe's refund."""
-    refund: dict[str, Any] = await till.at_stripe(
-        "POST", "/v1/refunds", payment_intent=intent_id(payment), amount=amount
-    )
-    await till.deliver_all("refund.created")
-    await till.process()
-    return refund
 
 
 async def test_in_parts_and_then_in_full(till: Till) -> None:

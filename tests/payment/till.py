@@ -314,6 +314,16 @@ def intent_id(payment: PaymentView) -> str:
     return payment.client_secret.partition("_secret_")[0]
 
 
+async def given_back_by_hand(till: Till, payment: PaymentView, amount: int) -> dict[str, Any]:
+    """Let a person refund so much in Stripe's dashboard, and let us hear of it; return Stripe's refund."""
+    refund: dict[str, Any] = await till.at_stripe(
+        "POST", "/v1/refunds", payment_intent=intent_id(payment), amount=amount
+    )
+    await till.deliver_all("refund.created")
+    await till.process()
+    return refund
+
+
 def signature(body: bytes, secret: str, at_s: float) -> str:
     digest = hmac.new(secret.encode(), b"%d.%b" % (at_s, body), hashlib.sha256).hexdigest()
     return f"t={int(at_s)},v1={digest}"
