@@ -26,10 +26,20 @@ def environ(postgres: Postgres, reservation_template: str, payment_template: str
     return inherited | {"RESERVATION_DATABASE_URL": reservation, "PAYMENT_DATABASE_URL": payment, "REDIS_URL": ""}
 
 
+class WatchedStack(Stack):
+    """Remembers which parts were running when it turned to the databases."""
+
+    early: frozenset[str] = frozenset()
+
+    def _prepare_databases(self, began: float) -> None:
+        self.early = frozenset(name for name in self.parts() if self.alive(name))
+        super()._prepare_databases(began)
+
+
 @pytest.fixture(scope="module")
-def own_stack(environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def own_stack(environ: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedStack]:
     """A stack for this page alone, because its parts are treated badly."""
-    with Stack(tmp_path_factory.mktemp("stack"), environ=environ) as running:
+    with WatchedStack(tmp_path_factory.mktemp("stack"), environ=environ) as running:
         yield running
 
 
@@ -38,6 +48,11 @@ def test_what_the_user_brings_is_not_started(own_stack: Stack, environ: Mapping[
     assert own_stack.parts() == ("sandbox", "payment", "reservation")
     assert own_stack.database_url("payment") == environ["PAYMENT_DATABASE_URL"]
     assert own_stack.url("valkey") == ""
+
+
+def test_services_load_while_their_databases_are_prepared(own_stack: WatchedStack) -> None:
+    """Two seconds of loading and one of migrating are not one after the other."""
+    assert own_stack.early == {"sandbox", "payment", "reservation"}
 
 
 def test_a_killed_part_comes_back_on_its_port_with_other_settings(own_stack: Stack) -> None:

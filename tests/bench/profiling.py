@@ -1,0 +1,86 @@
+"""`make bench-profile`: in which layers the processor time of a hold goes.
+
+First, undisturbed, what a hold costs beside a constant route; then py-spy looks at reservation_service a hundred times a second
+while as many holds are made. It needs the right to look into another process: as root, or with `ptrace_scope` 0.
+"""
+
+import argparse
+import asyncio
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench import holding
+from tests.bench.ground import Ground, open_ground
+from tests.bench.layers import parts, table
+from tests.load.running import commit, report
+
+_PER_S = 100
+_ENOUGH_SAMPLES = 500
+_ENDS_S = 30.0
+_PY_SPY = Path(sys.executable).with_name("py-spy")
+
+
+@contextmanager
+def looked_at(pid: int, found: Path) -> Iterator[None]:
+    """Have the stacks of a process sampled meanwhile; `found` gets a line for each that was seen."""
+    command = [
+        _PY_SPY,
+        "record",
+        "--pid",
+        str(pid),
+        "--rate",
+        str(_PER_S),
+        "--nonblocking",
+        "--format",
+        "raw",
+        "-o",
+        found,
+    ]
+    log = found.with_suffix(".log")
+    with log.open("wb") as output:
+        looking = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        looking.send_signal(signal.SIGINT)
+        looking.wait(_ENDS_S)
+    if not found.exists():
+        raise SystemExit(f"bench-profile: py-spy saw nothing:\n{log.read_text(errors='replace')}")
+
+
+async def measure(ground: Ground, found: Path, holds: int) -> float:
+    """Return how many constant routes a hold costs, and have the stacks of as many holds written to `found`."""
+    await holding.spread(ground, count=1000)
+    route = await holding.bare(ground, "/echo", count=holds)
+    hold = await holding.spread(ground, count=holds)
+    report(
+        f"bench-profile: a hold {hold.server_ms:.2f} ms of processor time, a constant route {route.server_ms:.2f} ms"
+    )
+    (pid,) = ground.process_ids("reservation")
+    with looked_at(pid, found):
+        await holding.spread(ground, count=holds)
+    return hold.server_ms / route.server_ms
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.profiling", description=__doc__)
+    parser.add_argument("--holds", type=int, default=12_000, help="how many are made in each round")
+    holds = parser.parse_args().holds
+    with tempfile.TemporaryDirectory() as name:
+        found = Path(name) / "stacks.txt"
+        with tempfile.TemporaryDirectory() as folder, open_ground(Path(folder)) as ground:
+            routes = asyncio.run(measure(ground, found, holds))
+        lines = found.read_text(errors="replace").splitlines()
+    samples = sum(int(line.rpartition(" ")[2]) for line in lines)
+    sys.stdout.write("\n".join(table(parts(lines), routes)) + "\n")
+    report(f"bench-profile: {samples} samples of {holds} holds, commit {commit()}")
+    return 0 if samples >= _ENOUGH_SAMPLES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
