@@ -12,6 +12,7 @@ from tests.audited import violated
 from tests.databases import Databases, migrated_template, open_server
 from tests.doubles.stripe_sandbox import Stripe
 from tests.figures import figures_in
+from tests.nursery import serve_warm
 from tests.order import long_files_first
 from tests.redis_weather.plugin import (
     holders_in_this_weather,
@@ -48,6 +49,13 @@ def room_for_crowds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in ROOM_FOR_CROWDS.items():
             environment.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_services() -> Iterator[None]:
+    """Services start from a process that has loaded them."""
+    with serve_warm():
         yield
 
 

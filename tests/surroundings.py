@@ -60,6 +60,7 @@ STACK_ENV = {
         "OUTBOX_BACKOFF_MAX_S": "1",
         "RECONCILE_INTERVAL_SECONDS": "1",
         "RECONCILE_SETTLE_SECONDS": "2",
+        "RECONCILE_OVERLAP_SECONDS": "15",  # every second all that is younger is read once more
     },
 }
 # What a developer's shell may hold and a test must not inherit.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 _LEASH = Path(__file__).with_name("leash.py")
 _LOG_LIMIT_BYTES = 10_000_000
@@ -20,6 +21,21 @@ _POLL_S = 0.02
 # Linux sends the death signal when the *thread* that forked ends. One thread that lives as long as the process
 # forks them all, so that a caller may start a child from any short-lived thread.
 _SPAWNER = ThreadPoolExecutor(1, "holdfast-spawner")
+
+
+class Program(Protocol):
+    """What is asked of a running program; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
+# Tests have theirs forked from a process that has loaded them before.
+start_program: Callable[..., Program] = subprocess.Popen[bytes]
 
 
 class StartFailed(RuntimeError):
@@ -51,7 +67,7 @@ class Child:
         _make_room(log)
         with log.open("ab") as output:
             self._process = _SPAWNER.submit(
-                subprocess.Popen[bytes],
+                start_program,
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from types import FrameType
 
 import uvicorn
@@ -28,19 +29,17 @@ async def serve(settings: Settings) -> None:
         headers=[("Server", "Holdfast-Stripe-Sandbox (not Stripe)")],
         timeout_graceful_shutdown=_GRACE_S,
     )
-    await uvicorn.Server(config).serve()
+    server = uvicorn.Server(config)
 
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        """End before uvicorn listens for signals itself; when it raises one again, after a clean stop, that is all."""
+        if not server.should_exit:
+            sys.exit()
 
-def _already_stopping(_number: int, _frame: FrameType | None) -> None:
-    """Let it be: uvicorn raises the signal once more after it has stopped cleanly; then there is nothing left to do."""
-
-
-def main() -> None:
-    """Run the sandbox in the foreground."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _already_stopping)
-    asyncio.run(serve(Settings.from_environment()))
+        signal.signal(number, stop)
+    await server.serve()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(serve(Settings.from_environment()))
