@@ -23,6 +23,7 @@ from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.database import Connection, Database, Row
 from shared.operator_actions import Act, record
+from shared.payment_contract import PaymentStatus
 
 _COUNT = re.compile(r" \d+ times$")
 
@@ -92,7 +93,10 @@ class SagaDesk:
             if status is SagaStatus.RUNNING:
                 booking = await _with_seats(tx, booking)
             await booking_moves.hand_back(tx, booking)
-            await saga_log.take_in_hand(tx, saga_id, status)
+            asked = (
+                {"unwinding_because": "asked"} if status is SagaStatus.UNWINDING and _owes_only_money(booking) else {}
+            )
+            await saga_log.take_in_hand(tx, saga_id, status, **asked)
             await _write_down(tx, saga, "do", Verb.RETRY, word)
         self._engine.nudge(saga_id)
 
@@ -179,6 +183,14 @@ async def _order_anew(tx: Connection, saga: SagaRow, booking: Booking) -> None:
     """A refund that failed for good stays failed: what is tried next is another one, under an id and key of its own."""
     if str(saga["reason"]).endswith(f": {REFUND_FAILED}"):
         await reservations.change(tx, booking["id"], refund_attempt=booking["refund_attempt"] + 1)
+
+
+def _owes_only_money(booking: Booking) -> bool:
+    """Tell whether all that is left of a booking is money that a bank did not take back.
+
+    A deadline cancels, and what is captured cannot be cancelled: only who was asked gives it back.
+    """
+    return not booking["seats_pinned"] and payment_status(booking) is PaymentStatus.REFUND_FAILED
 
 
 def _assert_wanted(booking: Booking) -> None:

@@ -237,6 +237,39 @@ async def test_a_refund_that_fails_days_later_is_not_forgotten(office: BoxOffice
     fired("S27", 1)
 
 
+@pytest.mark.parametrize("came", ["after the end", "before the end"])
+async def test_a_refund_by_hand_that_fails_is_ordered_for_a_booking_that_had_failed(
+    office: BoxOffice, came: str
+) -> None:
+    """S27, S30, T04: taken and given back at Stripe while the deadline passed, then the bank threw it back: `retry` gives it back.
+
+    Found by the simulation (seed 67626), in which `retry` tried to cancel what was captured, again and again.
+    """
+    booked = await pending(office)
+    office.payments.change(
+        booked.entry.id, status=PaymentStatus.REFUNDED, captured=TOTAL_MINOR, captures=1, refunded=TOTAL_MINOR
+    )
+    if came == "before the end":
+        for operation in ("cancel", "get"):
+            office.payments.always(operation, acts.TIMEOUT)
+    await office.let_payment_time_run_out(booked.id)
+    if came == "after the end":
+        assert (await booked.saga())["status"] == "compensated"
+    assert (await office.status(booked.id), await office.free(booked.offer)) == ("failed", 10)
+    office.payments.heal()
+    await booked.tell(office.payments.change(booked.entry.id, status=PaymentStatus.REFUND_FAILED, refunded=0))
+    await booked.turn()
+    saga = await booked.saga()
+    why = {"after the end": "refund_failed", "before the end": "already_captured"}[came]
+    assert (saga["status"], saga["reason"]) == ("needs_attention", f"cancel_payment_intent: {why}")
+    word = {"reason": "another account"}
+    answered(await office.operator().ask("POST", f"/admin/v1/sagas/{saga['id']}/retry", json=word))
+    await office.parts.engine.drain(DRAIN_S)
+    assert ((await booked.saga())["status"], booked.entry.refunded) == ("compensated", TOTAL_MINOR)
+    assert [one.amount for one in office.payments.refunds_of(booked.entry.id)] == [TOTAL_MINOR]
+    fired("S27", 1)
+
+
 async def test_a_person_may_have_paid_it_back_otherwise(office: BoxOffice) -> None:
     """The other way out: an operator vouches that the guest has the money, and no later news starts it again."""
     booked = await confirmed(office)
