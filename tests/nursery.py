@@ -128,7 +128,7 @@ def serve_warm() -> Iterator[None]:
 
     def start(command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any) -> processes.Program:
         module = command[-1] if command[-2] == "-m" else ""
-        if module not in _SERVED or env is None:
+        if module not in _SERVED or env is None or sys.platform != "linux":  # elsewhere sockets have no such messages
             return cold(command, env=env, **options)
         with lock:
             if not nurseries:

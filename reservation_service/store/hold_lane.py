@@ -16,6 +16,9 @@ from reservation_service.store.slots import HOLD_SQL, NewHold, statement_values
 from shared.database import Conflict, Database, DatabaseAway, Row
 
 _LOCK_TIMEOUT_MS = 100
+# PostgreSQL keeps a plan until statistics are made anew, a minute apart at best. One for an empty table reads it from end
+# to end, and on the first day of a sale a minute is forty thousand holds.
+_PLANNED_FOR = 1000
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _AWAY = (
     asyncpg.InterfaceError,
@@ -46,6 +49,7 @@ class HoldLane:
         self._database = database
         self._lent: AsyncConnection | None = None
         self._statement: Any = None
+        self._planned_for = 0
 
     async def take(self, batch: Sequence[NewHold], *, timeout_s: float) -> Sequence[Row]:
         """Take seats for all of `batch`, which is sorted by slot; one row each, as `slots.take_seats` gives it.
@@ -56,6 +60,7 @@ class HoldLane:
         try:
             statement = self._statement or await self._connect()
             arguments = [[values[name] for name in _NAMES] for values in map(statement_values, batch)]
+            await self._plan_anew_after(len(batch), timeout_s=timeout_s)
             rows: Sequence[Row] = await statement.fetchmany(arguments, timeout=timeout_s)
         except (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError) as error:
             raise Conflict from error
@@ -87,11 +92,19 @@ class HoldLane:
             await lent.invalidate()
             await lent.close()
 
+    async def _plan_anew_after(self, holds: int, *, timeout_s: float) -> None:
+        """Let a plan serve so many holds only."""
+        if self._planned_for <= 0:
+            raw = await self._raw()
+            await raw.execute("DISCARD PLANS", timeout=timeout_s)
+            self._planned_for = _PLANNED_FOR
+        self._planned_for -= holds
+
     async def _connect(self) -> Any:
         self._lent = await self._database.lend()
         raw = await self._raw()
         await raw.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
-        self._statement = await raw.prepare(_SQL)
+        self._statement, self._planned_for = await raw.prepare(_SQL), _PLANNED_FOR
         return self._statement
 
     async def _raw(self) -> Any:

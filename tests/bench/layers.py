@@ -20,7 +20,7 @@ LAYERS = (
         "rate limits: three policies, counted here and in Redis, told in headers",
         ("api/rate_limits", "clients/rate_", "clients/quotas", "limits/", "slowapi/"),
     ),
-    Layer("one span, metrics", ("shared/telemetry", "opentelemetry/", "prometheus_client/", "reservation_service/metrics")),
+    Layer("one span, metrics", ("shared/telemetry", "fastapi/telemetry", "opentelemetry/", "prometheus_client/", "reservation_service/metrics")),
     Layer("token, flags, hang-ups", ("shared/auth", "jwt/", "shared/flags", "openfeature/", "hang_ups")),
     Layer(
         "statement, group, lock",

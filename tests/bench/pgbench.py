@@ -13,6 +13,7 @@ from reservation_service.store.slots import HOLD_ROUTE, HOLD_SQL
 from tests.bench.ground import Ground
 
 CLIENTS = 8
+_PLANNED_FOR = 1000
 _CONSTANTS = {
     "route": HOLD_ROUTE,
     "items": '[{"title": "Adult", "seats": 1, "quantity": 1, "unit_price": {"amount": 4500, "currency": "EUR"}}]',
@@ -47,7 +48,8 @@ def script(slots: int) -> str:
     sql = " ".join(_PARAMETER.sub(placed, HOLD_SQL).split())
     return (
         "\\set turn :turn + 1\n\\set number :run * 10000000000 + :client_id * 100000000 + :turn\n"
-        f"\\set slot random(0, {slots - 1})\n{sql};\n"
+        f"\\set slot random(0, {slots - 1})\n"
+        f"\\if mod(:turn, {_PLANNED_FOR // CLIENTS}) = 0\nDISCARD PLANS;\n\\endif\n{sql};\n"  # as `store.hold_lane` does
     )
 
 

@@ -58,9 +58,8 @@ async def measure(ground: Ground, found: Path, holds: int) -> float:
     await holding.spread(ground, count=1000)
     route = await holding.bare(ground, "/echo", count=holds)
     hold = await holding.spread(ground, count=holds)
-    report(
-        f"bench-profile: a hold {hold.server_ms:.2f} ms of processor time, a constant route {route.server_ms:.2f} ms"
-    )
+    for name, one in (("a hold", hold), ("a constant route", route)):
+        report(f"bench-profile: {name}: {one.server_ms:.2f} ms of processor time, {one.answers.per_s:.0f} a second")
     (pid,) = ground.process_ids("reservation")
     with looked_at(pid, found):
         await holding.spread(ground, count=holds)

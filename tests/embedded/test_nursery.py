@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from deploy.embedded.ports import free_port
 from tests.nursery import Nursery, WarmProcess
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only there services come from a nursery")
 
 _SANDBOX = "deploy.stripe_sandbox"
 
