@@ -32,6 +32,7 @@ from tests.load.running import commit
 
 _SIZES = {"quick": QUICK, "full": FULL, "tiny": TINY}
 _REPETITIONS_MIN = 5
+_ANEW_MAX = 3  # so many disturbed repetitions are made anew
 _REACHED, _MISSED, _WRONG, _NOISY = 0, 1, 2, 3
 
 
@@ -52,6 +53,7 @@ class Run:
         self._growth_rows: int = options.growth_rows
         self.flags: Sequence[fairness.FlagCost] = ()
         self.disturbed: list[str] = []
+        self.made_anew = 0
 
     def _left_s(self) -> float:
         return self._ends_at - time.monotonic()
@@ -67,20 +69,36 @@ class Run:
             seed=self._seed,
             say=say,
         )
-        bench = Bench(self._ground, self._pgbench, self._size, self._seed, knee_per_s, self.disturbed)
-        done: list[One] = []
-        for number in range(self._size.repetitions):
-            began = time.monotonic()
-            done.append(await bench.repetition(number) | {"knee_per_s": knee_per_s})
-            say(f"  repetition {number + 1}: {_short(done[-1])}")
-            if self._left_s() < time.monotonic() - began:
-                break
+        bench = Bench(self._ground, self._pgbench, self._size, self._seed, knee_per_s)
+        done = await self._repetitions(bench, knee_per_s)
         once = One()
         for part in (self._slow_stripe, self._webhook):
             once |= await self._if_it_fits(part)
         once |= self._footprint()
         found = {**together(done), **{name: [value] for name, value in once.items()}}
         return found | await self._with_and_without(knee_per_s)
+
+    async def _repetitions(self, bench: Bench, knee_per_s: float) -> list[One]:
+        """Repeat until there are enough that nobody disturbed; disturbed ones only fill up, and then the run is refused."""
+        calm, spoilt = list[One](), list[tuple[One, list[str]]]()
+        for number in range(self._size.repetitions + _ANEW_MAX):
+            began = time.monotonic()
+            found = await bench.repetition(number) | {"knee_per_s": knee_per_s}
+            if bench.disturbed:
+                spoilt.append((found, [*bench.disturbed]))
+                bench.disturbed.clear()
+            else:
+                calm.append(found)
+            say(
+                f"  repetition {number + 1}{' (disturbed)' if spoilt and spoilt[-1][0] is found else ''}: {_short(found)}"
+            )
+            if len(calm) == self._size.repetitions or self._left_s() < time.monotonic() - began:
+                break
+        self.made_anew = len(spoilt)
+        for found, reasons in spoilt[: self._size.repetitions - len(calm)]:
+            calm.append(found)
+            self.disturbed += reasons
+        return calm
 
     async def _with_and_without(self, knee_per_s: float) -> Measured:
         """Measure what is compared in turns: a crowd beside others, flags, and full tables last."""
@@ -168,7 +186,7 @@ def main() -> int:
     say("\n".join(lines))
     unmet = missed(measured, whole=whole)
     if not reasons:
-        _keep(measured, lines, calm, options)
+        _keep(measured, lines, calm, options, run.made_anew)
     say("every must is reached" if not unmet else "not reached: " + "; ".join(unmet))
     return _NOISY if reasons else _MISSED if unmet else _REACHED
 
@@ -179,7 +197,7 @@ def _refuse(reasons: list[str]) -> int:
     return _NOISY
 
 
-def _keep(measured: Measured, lines: Sequence[str], calm: Calm, options: argparse.Namespace) -> None:
+def _keep(measured: Measured, lines: Sequence[str], calm: Calm, options: argparse.Namespace, made_anew: int) -> None:
     """Write the figures and their picture, with all that is needed to judge or repeat them."""
     at = datetime.now(UTC).replace(microsecond=0)
     about: dict[str, Any] = {
@@ -189,6 +207,7 @@ def _keep(measured: Measured, lines: Sequence[str], calm: Calm, options: argpars
         "at": at.isoformat(),
         "machine": described(),
         "disturbed_by": asdict(calm),
+        "repetitions_made_anew": made_anew,
     }
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / f"bench-{options.size}.json"

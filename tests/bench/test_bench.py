@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from reservation_service.store.slots import HOLD_SQL
-from tests.bench.__main__ import shown_on
+from tests.bench.__main__ import Run, shown_on
 from tests.bench.figures import BY_NAME, FIGURES, missed, table
 from tests.bench.machine import Calm, Usage, noise
 from tests.bench.pgbench import script
@@ -214,3 +216,38 @@ async def test_a_broken_connection_is_seen() -> None:
     async with server, wire_to(server.sockets[0].getsockname()[1], 1) as wire:
         status, _ = await wire.ask(b"GET / HTTP/1.1\r\n\r\n")
     assert status == 0
+
+
+class Disturbed:
+    """Repetitions of which those with these numbers are disturbed; each is known by its `spread`."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.disturbed = list[str]()
+        self._numbers = numbers
+
+    async def repetition(self, number: int) -> One:
+        self.disturbed += [f"repetition {number}"] * (number in self._numbers)
+        shown = dict.fromkeys(("hot", "winners", "burst", "open_80", "single", "cpu", "bookings"), 0.0)
+        return shown | {"spread": float(number)}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "counted", "why"),
+    [
+        ((), [0, 1], []),
+        ((0,), [1, 2], []),
+        ((1, 2), [0, 3], []),
+        ((0, 1, 3, 4), [2, 0], ["repetition 0"]),
+    ],
+)
+async def test_a_disturbed_repetition_is_made_anew(
+    tmp_path: Path, numbers: tuple[int, ...], counted: list[int], why: list[str]
+) -> None:
+    """It only counts when there are not enough of the others, and then the run says why it is refused."""
+    options = Namespace(size="tiny", seed=1, budget=60.0, growth_rows=0)
+    nothing: Any = None
+    bench: Any = Disturbed(*numbers)
+    run = Run(nothing, tmp_path, options)
+    done = await run._repetitions(bench, 100.0)
+    assert [one["spread"] for one in done] == counted
+    assert run.disturbed == why
