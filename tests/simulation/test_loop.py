@@ -1,6 +1,7 @@
 """Virtual time passes at once; a world that goes round in circles is ended, one that only takes long is not."""
 
 import asyncio
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -11,11 +12,12 @@ _HOUR_S = 3600.0
 
 
 @pytest.fixture
-def loop() -> VirtualLoop:
+def loop() -> Iterator[VirtualLoop]:
     """A loop in which a hundred things may happen an hour."""
     loop = VirtualLoop(Random("loop"))
     loop.events_max = 100
-    return loop
+    yield loop
+    loop.close()
 
 
 async def looks(every_s: float, for_s: float) -> None:
