@@ -40,6 +40,7 @@ _SERVED = (
 _LOADED = ("payment_service.app", "reservation_service.app", "shared.serving", "deploy.stripe_sandbox.app")
 _MESSAGE_MAX = 1 << 20
 _PR_SET_PDEATHSIG = 1
+_LOOK_S = 0.005
 
 
 class WarmProcess:
@@ -100,7 +101,7 @@ class Nursery:
                     return self._ended[pid]
             if until is not None and time.monotonic() >= until:
                 return None
-            time.sleep(0.005 if within_s is None or within_s else 0)
+            time.sleep(_LOOK_S)
 
     def close(self) -> None:
         """End the nursery; children that are left go with it."""
