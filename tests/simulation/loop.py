@@ -85,6 +85,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def run_forever(self) -> None:
         """Run one ready callback after the other, whichever the seed draws; when there is none, it is time for a timer."""
         ready, timers, draw = self._waiting, self._timers, self._draw
+        self._events_end = self._events_end or self.events_max
         asyncio._set_running_loop(self)
         try:
             while not self._stopping:  # type: ignore[has-type]

@@ -25,11 +25,23 @@ async def looks(every_s: float, for_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
+async def yields(times: int) -> None:
+    for _ in range(times):
+        await asyncio.sleep(0)
+
+
 def test_what_goes_round_is_ended(loop: VirtualLoop) -> None:
     """As many looks as may be, and far too soon: whoever looks so often finds nothing any more."""
     with pytest.raises(RuntimeError, match="events without end"):
         loop.run_until_complete(looks(every_s=1.0, for_s=_HOUR_S))
     assert loop.virtual_s < _HOUR_S / 10
+
+
+def test_what_goes_round_before_any_time_has_passed_is_ended(loop: VirtualLoop) -> None:
+    """Whoever yields and yields never lets time go on."""
+    with pytest.raises(RuntimeError, match="events without end"):
+        loop.run_until_complete(yields(1000))
+    assert loop.virtual_s == 0
 
 
 def test_what_takes_long_is_not(loop: VirtualLoop) -> None:
