@@ -64,7 +64,7 @@ bench: ## how fast a hold and a booking are, beside pgbench and a constant route
 
 bench-quick: ## the same in two to three minutes, without full tables and slow Stripe (SEED=, BUDGET=, ANYWAY=1)
 	@$(BOOTSTRAP) --dev
-	@exec $(BIN)/python -m tests.bench --size quick --budget $(or $(BUDGET),150) $(if $(SEED),--seed $(SEED)) $(if $(ANYWAY),--anyway)
+	@exec $(BIN)/python -m tests.bench --size quick --budget $(or $(BUDGET),210) $(if $(SEED),--seed $(SEED)) $(if $(ANYWAY),--anyway)
 
 growth: ## what everything costs among 10^3 .. 10^7 holds (ROWS=, BUDGET=); an hour and 20 GB of disk
 	@$(BOOTSTRAP) --dev

@@ -232,7 +232,8 @@ class Reconciliation:
                 if earlier.last_age_s > self._rules.key_trusted_s:
                     failed = {"status": RefundStatus.FAILED, "failure": recording.OVERTAKEN}
                     await payments.change_refund(tx, refund.id, **failed)
-        return await recording.sum_up(tx, payment)
+                    payment = await recording.sum_up(tx, payment)
+        return payment
 
     def _count(self, kind: str, found: int) -> None:
         if found:

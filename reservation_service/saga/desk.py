@@ -188,7 +188,7 @@ async def _order_anew(tx: Connection, saga: SagaRow, booking: Booking) -> None:
 def _owes_only_money(booking: Booking) -> bool:
     """Tell whether all that is left of a booking is money that a bank did not take back.
 
-    A deadline cancels, and what is captured cannot be cancelled: only who was asked gives it back.
+    A saga that walks back because of a deadline only cancels, and what is captured cannot be cancelled.
     """
     return not booking["seats_pinned"] and payment_status(booking) is PaymentStatus.REFUND_FAILED
 

@@ -18,7 +18,7 @@ from shared.database import Conflict, Database, DatabaseAway, Row
 _LOCK_TIMEOUT_MS = 100
 # PostgreSQL keeps a plan until statistics are made anew, a minute apart at best. One for an empty table reads it from end
 # to end, and on the first day of a sale a minute is forty thousand holds.
-_PLANNED_FOR = 1000
+PLANNED_FOR = 1000
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _AWAY = (
     asyncpg.InterfaceError,
@@ -97,14 +97,14 @@ class HoldLane:
         if self._planned_for <= 0:
             raw = await self._raw()
             await raw.execute("DISCARD PLANS", timeout=timeout_s)
-            self._planned_for = _PLANNED_FOR
+            self._planned_for = PLANNED_FOR
         self._planned_for -= holds
 
     async def _connect(self) -> Any:
         self._lent = await self._database.lend()
         raw = await self._raw()
         await raw.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
-        self._statement, self._planned_for = await raw.prepare(_SQL), _PLANNED_FOR
+        self._statement, self._planned_for = await raw.prepare(_SQL), PLANNED_FOR
         return self._statement
 
     async def _raw(self) -> Any:

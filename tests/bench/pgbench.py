@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from reservation_service.store.hold_lane import PLANNED_FOR
 from reservation_service.store.slots import HOLD_ROUTE, HOLD_SQL
 from tests.bench.ground import Ground
 
 CLIENTS = 8
-_PLANNED_FOR = 1000
 _CONSTANTS = {
     "route": HOLD_ROUTE,
     "items": '[{"title": "Adult", "seats": 1, "quantity": 1, "unit_price": {"amount": 4500, "currency": "EUR"}}]',
@@ -49,7 +49,7 @@ def script(slots: int) -> str:
     return (
         "\\set turn :turn + 1\n\\set number :run * 10000000000 + :client_id * 100000000 + :turn\n"
         f"\\set slot random(0, {slots - 1})\n"
-        f"\\if mod(:turn, {_PLANNED_FOR // CLIENTS}) = 0\nDISCARD PLANS;\n\\endif\n{sql};\n"  # as `store.hold_lane` does
+        f"\\if mod(:turn, {PLANNED_FOR // CLIENTS}) = 0\nDISCARD PLANS;\n\\endif\n{sql};\n"  # as `store.hold_lane` does
     )
 
 
