@@ -145,7 +145,7 @@ def create_app(
     tokens = TokenVerifier(settings, keys=SigningKeys.of(settings, clock))
     house = _House(ground, http, background, health, tracing, tokens)
 
-    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
+    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing, settings), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry, flags))

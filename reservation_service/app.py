@@ -157,7 +157,7 @@ def create_app(
     tokens = _tokens(work)
     house = _House(work, http, Background(jobs(work), clock, metrics.ticked), health, tracing, tokens)
 
-    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing), **_DESCRIPTION))
+    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing, settings), **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry, flags))

@@ -1,20 +1,24 @@
-"""The outermost layer of each app: request id, size limits, timing, security headers, and one metric.
+"""The outermost layers of each app: whose turn it is, request id, size limits, timing, security headers, and one metric.
 
 Pure ASGI, because a `BaseHTTPMiddleware` costs more than a whole route.
 """
 
+import asyncio
 import contextlib
+import secrets
 import time
+from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
-from uuid import uuid4
 
-import structlog
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
+from shared.clock import IN_A_TURN
 from shared.problems import HeadersTooLarge, PayloadTooLarge, Problem, UriTooLong, problem_response
-from shared.telemetry import QUIET_PATHS, route_of
+from shared.telemetry import QUIET_PATHS, in_its_trace, route_of
 
 API_BODY_LIMIT_BYTES = 64 * 1024
 _BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -23,6 +27,8 @@ _ADDRESS_LIMIT_BYTES = 4 * 1024
 _HEADERS_LIMIT_BYTES = 16 * 1024
 _HEADERS_MAX = 100
 _STREAM = b"text/event-stream"
+# What structlog's own `bind_contextvars` would make for it, which looks at all others too, with each request.
+_REQUEST_ID: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 _SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -32,6 +38,9 @@ _SECURITY_HEADERS = (
     # An answer of the API is data: whatever somebody gets a browser to show of it loads and runs nothing.
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+
+
+ARRIVED_AT = "holdfast.arrived_at"  # where a request's scope says when it came, in seconds of `time.perf_counter`
 
 
 class BodyTooLarge(Exception):
@@ -49,6 +58,49 @@ def request_metric(registry: CollectorRegistry) -> Histogram:
     )
 
 
+class Turnstile:
+    """Wraps an app, and lets a few requests in at each turn of the loop: a thousand who come at once do not stop it.
+
+    A request costs half a millisecond before it first waits for something. Begun all in one turn, a rush would hold up
+    whatever else is due: answers from the database, other guests' sockets, probes, deadlines. Who came first goes first,
+    and probes before all. There are as many in line as connections, at most.
+    """
+
+    def __init__(self, app: ASGIApp, *, in_a_turn: int = IN_A_TURN) -> None:
+        self._app = app
+        self._in_a_turn = in_a_turn
+        self._room = in_a_turn
+        self._line: deque[asyncio.Future[None]] = deque()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[ARRIVED_AT] = time.perf_counter()
+            await self._pass(first=scope["path"] in QUIET_PATHS)
+        await self._app(scope, receive, send)
+
+    async def _pass(self, *, first: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if self._room:
+            self._room -= 1
+            if not self._room:
+                loop.call_soon(self._turn)
+            return
+        turn = loop.create_future()
+        (self._line.appendleft if first else self._line.append)(turn)
+        await turn
+
+    def _turn(self) -> None:
+        """Make room for those who wait; when they fill it, there is another turn for the next ones."""
+        self._room = self._in_a_turn
+        while self._line and self._room:
+            turn = self._line.popleft()
+            if not turn.done():  # a request that was called off is none
+                turn.set_result(None)
+                self._room -= 1
+        if not self._room:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+
 class HttpEdge:
     """Wraps an app. `body_limits` maps exact paths to their limit in bytes; all others take 64 KiB."""
 
@@ -63,22 +115,29 @@ class HttpEdge:
         self._metric = metric
         self._body_limits = body_limits or {}
         self._monotonic = monotonic
+        self._kinds: dict[tuple[str, str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in QUIET_PATHS:
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._body_limits.get(scope["path"], API_BODY_LIMIT_BYTES))
-        started = self._monotonic()
-        exchange.elapsed_s = lambda: self._monotonic() - started
+        limit_bytes = self._body_limits.get(scope["path"], API_BODY_LIMIT_BYTES)
+        exchange = _Exchange(scope, receive, send, limit_bytes, self._monotonic)
         scope["request_id"] = exchange.request_id
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
-            try:
+        token = _REQUEST_ID.set(exchange.request_id)
+        try:
+            with in_its_trace(scope):
                 await self._answer(exchange)
-            finally:
-                self._metric.labels(scope["method"], route_of(scope), str(exchange.status)).observe(
-                    exchange.elapsed_s()
-                )
+        finally:
+            _REQUEST_ID.reset(token)
+            self._counted(scope["method"], route_of(scope), exchange.status).observe(exchange.elapsed_s())
+
+    def _counted(self, method: str, route: str, status: int) -> Histogram:
+        """Return where such an answer is counted; there are as many as routes have statuses."""
+        known = self._kinds.get((method, route, status))
+        if known is None:
+            known = self._kinds[method, route, status] = self._metric.labels(method, route, str(status))
+        return known
 
     async def _answer(self, exchange: "_Exchange") -> None:
         refusal = exchange.refusal()
@@ -94,18 +153,26 @@ class HttpEdge:
 class _Exchange:
     """One request on its way through: counts the bytes that come in, dresses the answer that goes out."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit_bytes: int) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limit_bytes: int, monotonic: Callable[[], float]
+    ) -> None:
         self.scope = scope
-        self.request_id = uuid4().hex
+        self.request_id = secrets.token_hex(16)
         self.started = False
         self.exceeded = False
         self._refusing = False
         self.status = 500
-        self.elapsed_s: Callable[[], float] = lambda: 0.0
         self._receive = receive
         self._send = send
         self._limit_bytes = limit_bytes
         self._received_bytes = 0
+        self._monotonic = monotonic
+        self._arrived_at: float = scope.get(ARRIVED_AT) or monotonic()
+        self._took_s: float | None = None
+
+    def elapsed_s(self) -> float:
+        """Return how long the answer has taken so far; that of a stream, how long until it began."""
+        return self._monotonic() - self._arrived_at if self._took_s is None else self._took_s
 
     def refusal(self) -> Problem | None:
         """Say what is wrong with the head of the request, before a byte of its body is read."""
@@ -140,8 +207,7 @@ class _Exchange:
             timing = f"app;dur={self.elapsed_s() * 1000:.1f}".encode()
             headers: list[Any] = list(message.get("headers", ()))
             if any(name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in headers):
-                took_s = self.elapsed_s()  # a stream has answered when it begins; staying open is no latency
-                self.elapsed_s = lambda: took_s
+                self._took_s = self.elapsed_s()  # a stream has answered when it begins; staying open is no latency
             present = {name.lower() for name, _ in headers}
             headers += [(name, value) for name, value in _SECURITY_HEADERS if name not in present]
             headers += [(b"request-id", self.request_id.encode()), (b"server-timing", timing)]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 import uvicorn
@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.database import DatabaseAway
+from shared.http_edge import Turnstile
 from shared.problems import HeadersTooLarge, MalformedRequest, Problem, RequestTimeout
 from shared.schema_age import SchemaOutdated
 from shared.settings import SharedSettings
@@ -56,7 +57,7 @@ def serve(
     app = create_app(settings)
     lines.follow(app.state.logs_in_json)
     config = uvicorn.Config(
-        app,
+        Turnstile(app),
         host=settings.host,
         port=port(settings),
         http=ImpatientProtocol,
@@ -86,6 +87,36 @@ async def _find_schema(look: Callable[[], Coroutine[Any, Any, None]], settings: 
         await asyncio.sleep(_LOOK_FOR_SCHEMA_S)
 
 
+class _InOnePiece:
+    """A transport that sends the head of an answer with its body: each piece is a call of the kernel, and wakes its reader.
+
+    The head of an answer whose length is not known goes at once: a stream's body may come much later.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._head and data.startswith(b"HTTP/1.") and b"\r\ncontent-length: " in data:
+            self._head = data
+            return
+        head, self._head = self._head, b""
+        self._transport.write(head + data)
+
+    def flush(self) -> None:
+        """Send a head that has no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+
 class ImpatientProtocol(HttpToolsProtocol):
     """Waits for no sender for ever: a request has so long for its head and for its body, and so many bytes for its head.
 
@@ -98,12 +129,14 @@ class ImpatientProtocol(HttpToolsProtocol):
     head_limit_bytes = 64 * 1024
 
     _deadline: asyncio.TimerHandle | None = None
+    _deadline_of_body = False
     _in_head = True
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
-        super().connection_made(transport)
-        self._await_head()
+        self._answers = _InOnePiece(transport)
+        super().connection_made(cast(asyncio.Transport, self._answers))
+        self._wait(self.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -112,15 +145,14 @@ class ImpatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
-            if self._deadline is None:
-                self._await_head()
         super().data_received(data)
         if self._in_head and self._head_bytes > self.head_limit_bytes:
             self._refuse(HeadersTooLarge())
+        elif not self.transport.is_closing():
+            self._wait_for_the_rest()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._wait(self.body_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -128,11 +160,21 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        self._answers.flush()
+        super().on_response_complete()
+
+    def _wait_for_the_rest(self) -> None:
+        """Set the clock for what is missing. Most requests come in one piece, and are never waited for."""
+        if not self._in_head:
+            if self._deadline is None or not self._deadline_of_body:
+                self._wait(self.body_s)
+                self._deadline_of_body = True
+        elif self._head_bytes and self._deadline is None:
+            self._wait(self.head_s)
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words; ours are a problem document
         self._refuse(MalformedRequest())
-
-    def _await_head(self) -> None:
-        self._wait(self.head_s)
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
@@ -141,10 +183,10 @@ class ImpatientProtocol(HttpToolsProtocol):
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+            self._deadline, self._deadline_of_body = None, False
 
     def _give_up(self) -> None:
-        self._deadline = None
+        self._deadline, self._deadline_of_body = None, False
         if self._head_bytes:
             self._refuse(RequestTimeout())
         else:

@@ -8,6 +8,7 @@ from zoneinfo import available_timezones
 
 from reservation_service.booking.currencies import is_sellable, step_minor
 from reservation_service.booking.one_flight import OneFlight
+from reservation_service.booking.pricing import PricedParty, price_party
 from reservation_service.errors import ExperienceNotFound, TermsFixed, TicketCodeTaken, TicketTypeNotFound
 from reservation_service.store import catalogue
 from shared.clock import Clock
@@ -18,6 +19,7 @@ from shared.problems import invalid_member
 
 _OFFERS_MAX = 10_000
 _OFFER_LIFE_S = 5.0
+_PARTIES_MAX = 2_000
 
 
 class Offers:
@@ -31,6 +33,7 @@ class Offers:
         self._database = database
         self._clock = clock
         self._known: dict[UUID, tuple[float, dict[str, Any]]] = {}
+        self._parties: dict[tuple[object, ...], tuple[Mapping[str, Any], PricedParty]] = {}
         self._asked = OneFlight(self._ask)
 
     def remembered(self, slot_id: UUID) -> dict[str, Any] | None:
@@ -49,8 +52,24 @@ class Offers:
             return None
         if len(self._known) >= _OFFERS_MAX:
             self._known.clear()
-        self._known[slot_id] = (self._clock.monotonic() + _OFFER_LIFE_S, dict(row))
-        return dict(row)
+        offer = dict(row)
+        self._known[slot_id] = (self._clock.monotonic() + _OFFER_LIFE_S, offer)
+        return offer
+
+    def party(self, slot_id: UUID, offer: Mapping[str, Any], wanted: Sequence[tuple[UUID, int]]) -> PricedParty:
+        """Price a party without a discount, or remember what the same one came to on this very offer.
+
+        Raises what `price_party` raises.
+        """
+        asked = (slot_id, *wanted)
+        known = self._parties.get(asked)
+        if known is not None and known[0] is offer:
+            return known[1]
+        party = price_party(offer, wanted)
+        if len(self._parties) >= _PARTIES_MAX:
+            self._parties.clear()
+        self._parties[asked] = (offer, party)
+        return party
 
 
 async def add_experience(

@@ -18,7 +18,7 @@ from reservation_service.errors import SlotBusy
 from reservation_service.metrics import Metrics
 from reservation_service.store.hold_lane import Blocked, HoldLane
 from reservation_service.store.slots import NewHold
-from shared.clock import Clock
+from shared.clock import Clock, a_few_in_a_turn
 from shared.crashpoints import crashpoint
 from shared.database import Database, DatabaseAway
 
@@ -159,7 +159,7 @@ class GroupAdmission:
             self._pool_lane.settle(group)
             return "settled_alone"
         crashpoint("flush_holds.after")
-        for waiting, row in zip(group, rows, strict=True):
+        async for waiting, row in a_few_in_a_turn(list(zip(group, rows, strict=True))):
             waiting.answer(row)
         return "written"
 

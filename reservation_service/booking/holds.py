@@ -155,7 +155,10 @@ class Holds:
         if offer is None:
             raise TimeSlotNotFound
         discount = await self._in_time(apart(self._discount(offer, code))) if code else None
-        party = price_party(offer, request.items, reduction(discount) if discount else None)
+        if discount is None:
+            party = self._offers.party(slot_id, offer, request.items)
+        else:
+            party = price_party(offer, request.items, reduction(discount))
         new = slots.NewHold(
             hold_id=new_id(),
             caller=caller.subject,

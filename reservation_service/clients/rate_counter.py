@@ -15,7 +15,7 @@ from reservation_service.clients import rate_script
 from reservation_service.clients.fast_redis import FastRedis, RedisAway
 from reservation_service.clients.quotas import Count, Left, Quota
 from reservation_service.metrics import Metrics
-from shared.clock import Clock
+from shared.clock import Clock, a_few_in_a_turn
 
 _KEYS_MAX = 100_000
 _QUEUE_MAX = 2000
@@ -155,6 +155,6 @@ class RateCounter:
                 if not asking.answer.done():
                     asking.answer.set_exception(error)
             return
-        for asking, answer in zip(group, answers, strict=True):
+        async for asking, answer in a_few_in_a_turn(list(zip(group, answers, strict=True))):
             if not asking.answer.done():
                 asking.answer.set_result(Tally(*rate_script.read(answer)))

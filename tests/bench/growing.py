@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from payment_service.store import outbox, webhook_events
+from payment_service.store import idempotency, outbox, webhook_events
 from reservation_service.store import old_keys, saga_log, slots
 from shared.database import Database
 from tests.bench import growth
@@ -70,6 +70,10 @@ class Databases:
             async with self.payment.transaction("probe_old_events") as tx:
                 return await webhook_events.forget(tx, older_than_days=90, limit=500)
 
+        async def forget_answers() -> object:
+            async with self.payment.transaction("probe_old_answers") as tx:
+                return await idempotency.forget(tx, older_than_days=30, limit=500)
+
         return {
             "the sweeper, nothing lapsed": sweep,
             "claim of due sagas": claim_sagas,
@@ -77,6 +81,7 @@ class Databases:
             "claim of webhook events": claim_events,
             "claim of news": claim_news,
             "the broom of events": forget_events,
+            "the broom of answers": forget_answers,
         }
 
 

@@ -25,6 +25,12 @@ def _id(kind: int, number: str = "n") -> str:
     return f"('00000000-0000-7000-8{kind:03d}-' || lpad(to_hex({number}), 12, '0'))::uuid"
 
 
+def _born(kind: int, number: str, ago: str) -> str:
+    """Return the SQL of an id that begins, as ours do, with the milliseconds of its birth (RFC 9562, version 7)."""
+    ms = f"lpad(to_hex((extract(epoch FROM now() - interval '{ago}') * 1000)::bigint), 12, '0')"
+    return f"({ms} || '70008{kind:03d}' || lpad(to_hex({number}), 12, '0'))::uuid"
+
+
 def reservation_sql(rows: int, *, first: int = 1, rows_per_slot: int = ROWS_PER_SLOT) -> Sequence[str]:
     """Return statements that add holds `first` to `first + rows - 1` and all that belongs to them, on slots of their own."""
     series = f"generate_series({first}, {first + rows - 1}) AS n"
@@ -86,7 +92,7 @@ def payment_sql(rows: int, *, first: int = 1) -> Sequence[str]:
         FROM {series}, generate_series(1, 2) AS version""",
         f"""INSERT INTO webhook_events (id, stripe_event_id, type, object_id, intent_id, livemode, status, payment_id,
             processed_at, received_at)
-        SELECT {_id(7, "n * 2 + copy")}, 'evt_old_' || n * 2 + copy, 'payment_intent.succeeded', 'pi_old_' || n,
+        SELECT {_born(7, "n * 2 + copy", "1 day")}, 'evt_old_' || n * 2 + copy, 'payment_intent.succeeded', 'pi_old_' || n,
                'pi_old_' || n, false, 'processed', {_id(5)}, now(), now() - interval '1 day'
         FROM {series}, generate_series(0, 1) AS copy""",
         f"""INSERT INTO idempotent_answers (route, key, fingerprint, payment_id, outcome)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
 from shared.problems import install_problem_handlers
-from shared.serving import ImpatientProtocol
+from shared.serving import ImpatientProtocol, _InOnePiece
 from tests.figures import tell
 from tests.scenarios import fired
 
@@ -28,6 +29,12 @@ class HurriedProtocol(ImpatientProtocol):
     head_s, body_s, head_limit_bytes = HEAD_S, BODY_S, 8 * 1024
 
 
+async def never_a_word() -> AsyncIterator[bytes]:
+    """Begin a stream that says nothing."""
+    await asyncio.sleep(60)
+    yield b"late"
+
+
 @asynccontextmanager
 async def served() -> AsyncIterator[int]:
     """Serve an app that reads its body; yields the port."""
@@ -37,6 +44,14 @@ async def served() -> AsyncIterator[int]:
     @app.post("/read")
     async def read(request: Request) -> int:
         return len(await request.body())
+
+    @app.head("/read")
+    async def look() -> Response:
+        return Response(headers={"content-length": "1"})
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(never_a_word(), media_type="text/event-stream")
 
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -173,3 +188,54 @@ async def test_a_patient_connection_is_kept() -> None:
         await asyncio.sleep(HEAD_S + BODY_S)
         await wire.say(WHOLE)
         assert (await wire.answer()).startswith(b"HTTP/1.1 200")
+
+
+class Pieces:
+    """A transport that keeps what it was given, piece by piece."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+def test_head_and_body_are_one_piece() -> None:
+    """A head whose length is known waits for its body; nothing is lost when there is none, and nothing is kept back else."""
+    wire = Pieces()
+    answers = _InOnePiece(wire)  # type: ignore[arg-type]
+    head, stream = (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    )
+    answers.write(head)
+    assert wire.sent == []
+    answers.write(b"body")
+    answers.write(stream)
+    answers.write(b"4\r\nbody\r\n")
+    assert wire.sent == [head + b"body", stream, b"4\r\nbody\r\n"]
+    answers.write(head)
+    answers.flush()
+    answers.flush()
+    assert wire.sent[3:] == [head]
+    answers.write(head)
+    answers.close()
+    assert wire.sent[4:] == [head]
+    assert answers.is_closing()
+
+
+async def test_heads_without_a_body_come_at_once() -> None:
+    """An answer to HEAD has none, and a stream's may come much later."""
+    async with served() as port:
+        for asked in (b"HEAD /read", b"GET /stream"):
+            wire = await Wire.to(port, asked + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            async with asyncio.timeout(5):
+                assert (await wire.answer()).startswith(b"HTTP/1.1 200")
+            wire.hang_up()

@@ -10,13 +10,16 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from opentelemetry import propagate
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind, TraceFlags
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import MetaData
 
 from shared import telemetry
 from shared.flags import Flags, flag_overrides_table
+from shared.http_edge import HttpEdge, request_metric
 from shared.process_metrics import ProcessMetrics
 from shared.settings import SharedSettings
 from shared.telemetry import LogLines, end_tracing, fastapi_telemetry, metrics_router, tracer_provider
@@ -40,12 +43,12 @@ class Kept(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def settings_for(endpoint: str) -> SharedSettings:
+def settings_for(endpoint: str, *, ratio: float = 1.0) -> SharedSettings:
     return SharedSettings(
         auth_jwt_secret=SecretStr("a-secret-for-tokens"),
         internal_signing_keys=(("k", SecretStr("a-key")),),
         otel_exporter_otlp_endpoint=endpoint,
-        trace_sample_ratio=1.0,
+        trace_sample_ratio=ratio,
     )
 
 
@@ -116,7 +119,7 @@ async def test_a_span_repeats_nothing_of_a_strangers(monkeypatch: pytest.MonkeyP
     kept = Kept()
     monkeypatch.setattr(EXPORTER, lambda *_args, **_options: kept)
     provider = tracer_provider("test", settings_for("http://collector"))
-    app = FastAPI(telemetry=fastapi_telemetry(provider))
+    app = FastAPI(telemetry=fastapi_telemetry(provider, settings_for("http://collector")))
 
     @app.get("/things/{thing_id}")
     async def thing(thing_id: str) -> str:
@@ -130,6 +133,61 @@ async def test_a_span_repeats_nothing_of_a_strangers(monkeypatch: pytest.MonkeyP
     assert "/things/{thing_id}" in kept.text
     assert CANARY not in kept.text
     assert CANARY.replace("-", "") not in kept.text
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("brought", "recorded", "ratio"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-00", False, 1.0),
+        (f"00-{TRACE}-00f067aa0ba902b7-01", True, 0.0),
+        ("nonsense", False, 0.0),
+        ("nonsense", True, 1.0),
+        (None, False, 0.0),
+        (None, True, 1.0),
+    ],
+)
+async def test_a_request_that_nobody_records_has_its_trace(
+    monkeypatch: pytest.MonkeyPatch, brought: str | None, recorded: bool, ratio: float
+) -> None:
+    """Log lines and the calls that it makes name the trace, its own or the one that it brought; only the span is saved."""
+    kept, seen = Kept(), list[str]()
+    monkeypatch.setattr(EXPORTER, lambda *_args, **_options: kept)
+    settings = settings_for("http://collector", ratio=ratio)
+    provider = tracer_provider("test", settings)
+    app = FastAPI(telemetry=fastapi_telemetry(provider, settings))
+
+    @app.get("/things/{thing_id}")
+    async def thing(thing_id: str) -> str:
+        seen.append(telemetry._add_trace_id(None, "", {})["trace_id"])
+        called: dict[str, str] = {}
+        propagate.inject(called)
+        seen.append(called["traceparent"].split("-")[1])
+        assert int(called["traceparent"].split("-")[3], 16) & TraceFlags.SAMPLED == int(recorded)
+        return thing_id
+
+    app.add_middleware(HttpEdge, metric=request_metric(CollectorRegistry()))
+    headers = {} if brought is None else {"traceparent": brought}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        for number in range(2):
+            assert (await http.get(f"/things/{number}", headers=headers)).status_code == 200
+    await end_tracing(provider)
+    assert ("/things/{thing_id}" in kept.text) is recorded
+    of_one, of_other = set(seen[:2]), set(seen[2:])
+    assert len(of_one) == len(of_other) == 1, "what is logged and what is sent on are one trace"
+    assert (of_one == of_other == {TRACE}) is (brought is not None and TRACE in brought)
+
+
+async def test_what_begins_in_a_process_is_drawn_by_its_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that no request has led to, like those of a saga that goes on by itself, is recorded as often as settings say."""
+    kept = Kept()
+    monkeypatch.setattr(EXPORTER, lambda *_args, **_options: kept)
+    provider = tracer_provider("test", settings_for("http://collector", ratio=0.0))
+    provider.get_tracer("test").start_span("nobody's", kind=SpanKind.CLIENT).end()
+    await end_tracing(provider)
+    assert kept.text == ""
 
 
 @contextmanager
@@ -147,7 +205,7 @@ async def test_a_collector_that_is_away_is_not_noticed(kind: str) -> None:
     """X15: requests are answered, spans beyond the queue are dropped, and the process ends when it is told to."""
     with collector(kind) as (endpoint, listening):
         provider = tracer_provider("test", settings_for(endpoint))
-        app = FastAPI(telemetry=fastapi_telemetry(provider))
+        app = FastAPI(telemetry=fastapi_telemetry(provider, settings_for("http://collector")))
 
         @app.get("/")
         async def answer() -> str:
