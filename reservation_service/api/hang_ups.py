@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 # Nearly every answer is there before that, and listening for one that has not waited costs more than it can save.
-_LISTENS_AFTER_S = 0.05
+_LISTENS_AFTER_S = 0.2
 
 
 class ListeningForHangUp:

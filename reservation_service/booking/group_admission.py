@@ -122,6 +122,7 @@ class GroupAdmission:
     async def _flush_all(self) -> None:
         try:
             while len(self._line):
+                await asyncio.sleep(0)  # whoever comes in this turn as well is in the group
                 if group := self._next_group():
                     await self._flush(group)
         finally:

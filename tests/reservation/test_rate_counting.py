@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from reservation_service.clients import rate_script
 from reservation_service.clients.fast_redis import FastRedis
 from reservation_service.clients.quotas import Bucket, Left, Quota, Window
-from reservation_service.clients.rate_counter import ProcessCounter, RateCounter
+from reservation_service.clients.rate_counter import Counted, ProcessCounter, RateCounter
 from reservation_service.metrics import Metrics
 from shared.clock import SystemClock
 from tests.doubles.fault_proxy import FaultProxy, latency
@@ -75,7 +75,7 @@ async def heartbeat() -> AsyncIterator[list[float]]:
 
 
 def counted(counter: RateCounter, by: str) -> float:
-    return counter._metrics.registry.get_sample_value("reservation_rate_limit_counts_total", {"counted_by": by}) or 0.0
+    return counter._counted[Counted(by)]._value.get()
 
 
 @pytest.mark.parametrize(
