@@ -4,7 +4,7 @@ import gc
 
 # The youngest, and those that outlived them, are looked at in small portions, because a look at all that a thousand
 # requests in flight have made takes a hundred milliseconds; the whole heap, which callers and their counts fill, hardly ever.
-_YOUNG, _MIDDLE, _OLD = 1_000, 2, 2_000
+_YOUNG, _MIDDLE, _OLD = 500, 2, 4_000
 
 
 def settle() -> None:
