@@ -18,8 +18,8 @@ from reservation_service.metrics import Metrics
 from shared.clock import Clock, a_few_in_a_turn
 
 _KEYS_MAX = 100_000
-_QUEUE_MAX = 2000
-_GROUP_MAX = 200
+_QUEUE_MAX = 1000
+_GROUP_MAX = 64
 _TRIPS_MAX = _QUEUE_MAX // _GROUP_MAX + 2  # the whole queue, the trip under way, and one's own
 _US = 1_000_000
 
@@ -152,7 +152,7 @@ class RateCounter:
         except RedisAway as error:
             # Whoever waits for the next round trip would wait in vain: nobody waits for more than one that fails.
             failed, self._queue = [*group, *self._queue], []
-            for asking in failed:
+            async for asking in a_few_in_a_turn(failed):
                 if not asking.answer.done():
                     asking.answer.set_exception(error)
             return
