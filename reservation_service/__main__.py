@@ -6,6 +6,7 @@ from reservation_service.app import MIGRATIONS, create_app
 from reservation_service.settings import ReservationSettings
 from shared.schema_age import require_current
 from shared.serving import serve
+from shared.wire import ImpatientProtocol
 
 if __name__ == "__main__":
     serve(
@@ -15,4 +16,5 @@ if __name__ == "__main__":
         port=lambda settings: settings.reservation_port,
         database_url=lambda settings: settings.reservation_database_url,
         require_schema=partial(require_current, package=MIGRATIONS),
+        http=ImpatientProtocol,
     )

@@ -1,13 +1,11 @@
-"""The outermost layers of each app: whose turn it is, request id, size limits, timing, security headers, and one metric.
+"""The outermost layer of each app: request id, size limits, timing, security headers, and one metric.
 
 Pure ASGI, because a `BaseHTTPMiddleware` costs more than a whole route.
 """
 
-import asyncio
 import contextlib
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -16,7 +14,6 @@ from prometheus_client import CollectorRegistry, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
-from shared.clock import IN_A_TURN
 from shared.problems import HeadersTooLarge, PayloadTooLarge, Problem, UriTooLong, problem_response
 from shared.telemetry import QUIET_PATHS, in_its_trace, route_of
 
@@ -56,49 +53,6 @@ def request_metric(registry: CollectorRegistry) -> Histogram:
         buckets=_BUCKETS,
         registry=registry,
     )
-
-
-class Turnstile:
-    """Wraps an app, and lets a few requests in at each turn of the loop: a thousand who come at once do not stop it.
-
-    A request costs half a millisecond before it first waits for something. Begun all in one turn, a rush would hold up
-    whatever else is due: answers from the database, other guests' sockets, probes, deadlines. Who came first goes first,
-    and probes before all. There are as many in line as connections, at most.
-    """
-
-    def __init__(self, app: ASGIApp, *, in_a_turn: int = IN_A_TURN) -> None:
-        self._app = app
-        self._in_a_turn = in_a_turn
-        self._room = in_a_turn
-        self._line: deque[asyncio.Future[None]] = deque()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope[ARRIVED_AT] = time.perf_counter()
-            await self._pass(first=scope["path"] in QUIET_PATHS)
-        await self._app(scope, receive, send)
-
-    async def _pass(self, *, first: bool) -> None:
-        loop = asyncio.get_running_loop()
-        if self._room:
-            self._room -= 1
-            if not self._room:
-                loop.call_soon(self._turn)
-            return
-        turn = loop.create_future()
-        (self._line.appendleft if first else self._line.append)(turn)
-        await turn
-
-    def _turn(self) -> None:
-        """Make room for those who wait; when they fill it, there is another turn for the next ones."""
-        self._room = self._in_a_turn
-        while self._line and self._room:
-            turn = self._line.popleft()
-            if not turn.done():  # a request that was called off is none
-                turn.set_result(None)
-                self._room -= 1
-        if not self._room:
-            asyncio.get_running_loop().call_soon(self._turn)
 
 
 class HttpEdge:

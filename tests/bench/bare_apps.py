@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from reservation_service.api.schemas import CreateHoldBody
 from shared import heap
-from shared.serving import ImpatientProtocol
+from shared.wire import ImpatientProtocol
 
 _ANSWER = {"id": "01900000-0000-7000-8000-000000000000", "status": "held", "items": [{"quantity": 1}], "version": 1}
 _BYTES = orjson.dumps(_ANSWER)

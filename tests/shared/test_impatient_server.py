@@ -12,8 +12,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
+from shared.clock import IN_A_TURN
 from shared.problems import install_problem_handlers
-from shared.serving import ImpatientProtocol, _InOnePiece
+from shared.wire import ImpatientProtocol, _InOnePiece
 from tests.figures import tell
 from tests.scenarios import fired
 
@@ -21,6 +22,17 @@ HEAD_S, BODY_S = 0.6, 0.9
 HALF_A_HEAD = b"POST /read HTTP/1.1\r\nHost: x\r\nX-Slow: "
 HALF_A_BODY = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
 WHOLE = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+
+
+CROWD = 200
+TURN, BEGUN = [0], list[int]()  # of the loop; in which turn each request was begun
+
+
+async def count_turns() -> None:
+    """Count the turns of the loop."""
+    while True:
+        TURN[0] += 1
+        await asyncio.sleep(0)
 
 
 class HurriedProtocol(ImpatientProtocol):
@@ -43,6 +55,7 @@ async def served() -> AsyncIterator[int]:
 
     @app.post("/read")
     async def read(request: Request) -> int:
+        BEGUN.append(TURN[0])
         return len(await request.body())
 
     @app.head("/read")
@@ -239,3 +252,31 @@ async def test_heads_without_a_body_come_at_once() -> None:
             async with asyncio.timeout(5):
                 assert (await wire.answer()).startswith(b"HTTP/1.1 200")
             wire.hang_up()
+
+
+async def test_a_crowd_does_not_stop_the_loop() -> None:
+    """Two hundred who ask in one moment are all answered, those who leave meanwhile excepted, and a few begin in each turn."""
+    async with served() as port:
+        wires = [await Wire.to(port) for _ in range(CROWD)]
+        BEGUN.clear()
+        turning = asyncio.create_task(count_turns())
+        for wire in wires:
+            await wire.say(WHOLE)
+        for wire in wires[-10:]:
+            wire.hang_up()
+        answers = await asyncio.gather(*(wire.answer() for wire in wires[:-10]))
+        turning.cancel()
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+        assert len(BEGUN) >= len(answers)
+        assert max(BEGUN.count(turn) for turn in BEGUN) <= 2 * IN_A_TURN
+
+
+async def test_what_comes_in_pieces_while_it_waits_in_line() -> None:
+    """A head in one crowd and its body in another are one request."""
+    async with served() as port:
+        wires = [await Wire.to(port) for _ in range(CROWD)]
+        for piece in (WHOLE[:20], WHOLE[20:-2], WHOLE[-2:]):
+            for wire in wires:
+                await wire.say(piece)
+        answers = await asyncio.gather(*(wire.answer() for wire in wires))
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)

@@ -1,99 +1,110 @@
-"""A thousand who come at once are begun a few at a time, in order, and whatever else is due gets its turn in between."""
+"""A thousand who come at once are heard a few at a time, in order, and whatever else is due gets its turn in between."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from shared.clock import IN_A_TURN, a_few_in_a_turn
-from shared.http_edge import ARRIVED_AT, Turnstile
+from shared.wire import _Turnstile
 
 CROWD = 200
 
 
-class Begun:
-    """An app that notes who was begun, and in which turn of the loop."""
+class Turns:
+    """Counts the turns of the loop, and in which of them things happened."""
 
     def __init__(self) -> None:
-        self.turn = 0
-        self.order: list[tuple[int, str]] = []
-        self.arrived: list[float] = []
+        self.now = 0
+        self.heard: list[tuple[int, int]] = []
 
-    async def __call__(self, scope: Any, _receive: Any, _send: Any) -> None:
-        if scope["type"] == "http":
-            self.order.append((self.turn, scope["path"]))
-            self.arrived.append(scope[ARRIVED_AT])
-
-    async def count_turns(self) -> None:
+    async def count(self) -> None:
         while True:
-            self.turn += 1
+            self.now += 1
             await asyncio.sleep(0)
 
+    def most_in_one(self) -> int:
+        turns = [turn for turn, _ in self.heard]
+        return max(turns.count(turn) for turn in turns)
 
-async def come(app: Turnstile, paths: list[str]) -> list[asyncio.Task[None]]:
-    async def nothing(*_args: Any) -> Any:
-        raise AssertionError("nobody reads or answers here")
 
-    return [asyncio.create_task(app({"type": "http", "path": path}, nothing, nothing)) for path in paths]
+class Connection:
+    """Somebody with a request, who is heard when the turnstile lets them in."""
+
+    def __init__(self, turns: Turns, number: int) -> None:
+        self._turns = turns
+        self._number = number
+
+    def come(self, turnstile: _Turnstile, *, first: bool = False) -> None:
+        if turnstile.lets_in():
+            self.read_on()
+        else:
+            turnstile.wait(self, first=first)  # type: ignore[arg-type]  # all that it needs of a connection
+
+    def read_on(self) -> None:
+        self._turns.heard.append((self._turns.now, self._number))
 
 
 @pytest.fixture
-async def begun() -> Any:
-    begun = Begun()
-    counting = asyncio.create_task(begun.count_turns())
-    yield begun
+async def turns() -> AsyncIterator[Turns]:
+    turns = Turns()
+    counting = asyncio.create_task(turns.count())
+    yield turns
     counting.cancel()
 
 
-async def test_a_crowd_is_begun_a_few_at_a_time(begun: Begun) -> None:
-    """In the order in which it came; nobody is left in line."""
-    app = Turnstile(begun)
-    for _ in range(2):  # the second crowd finds the turnstile as the first one has
-        begun.order.clear()
-        await asyncio.gather(*await come(app, [f"/{number}" for number in range(CROWD)]))
-        assert [path for _, path in begun.order] == [f"/{number}" for number in range(CROWD)]
-        turns = [turn for turn, _ in begun.order]
-        assert max(turns.count(turn) for turn in turns) <= 2 * IN_A_TURN
-        assert len(set(turns)) >= CROWD // (2 * IN_A_TURN)
+async def heard(turns: Turns, count: int) -> list[int]:
+    """Return who was heard, in order, once so many were."""
+    async with asyncio.timeout(10):
+        while len(turns.heard) < count:  # noqa: ASYNC110  turns are what is counted
+            await asyncio.sleep(0)
+    return [number for _, number in turns.heard]
 
 
-async def test_a_wait_in_line_is_part_of_an_answers_time(begun: Begun) -> None:
-    """All of them came before the first one was begun, and their scopes say so."""
-    tasks = await come(Turnstile(begun), [f"/{number}" for number in range(CROWD)])
-    await asyncio.gather(*tasks)
-    assert begun.arrived == sorted(begun.arrived)
-    assert begun.order[-1][0] - begun.order[0][0] > CROWD // (2 * IN_A_TURN) - 2
-    assert begun.arrived[-1] - begun.arrived[0] < 1
+async def test_a_crowd_is_heard_a_few_at_a_time(turns: Turns) -> None:
+    """In the order in which it came; nobody is left in line, and the next crowd finds the turnstile as this one did."""
+    turnstile = _Turnstile(asyncio.get_running_loop())
+    for _ in range(2):
+        turns.heard.clear()
+        for number in range(CROWD):
+            Connection(turns, number).come(turnstile)
+        assert await heard(turns, CROWD) == list(range(CROWD))
+        assert turns.most_in_one() <= 2 * IN_A_TURN  # some in what is left of this turn, some in the next
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
-async def test_probes_go_before_a_crowd(begun: Begun) -> None:
-    """Who is asked whether they live, in a rush, is not asked at the end of it."""
-    tasks = await come(Turnstile(begun), [f"/{number}" for number in range(CROWD)] + ["/livez"])
-    await asyncio.gather(*tasks)
-    place = [path for _, path in begun.order].index("/livez")
-    assert place <= 2 * IN_A_TURN
+async def test_probes_go_before_a_crowd(turns: Turns) -> None:
+    """Who is asked whether they live, in a rush, does not answer at the end of it."""
+    turnstile = _Turnstile(asyncio.get_running_loop())
+    for number in range(CROWD):
+        Connection(turns, number).come(turnstile)
+    Connection(turns, -1).come(turnstile, first=True)
+    assert (await heard(turns, CROWD + 1)).index(-1) == IN_A_TURN
 
 
-async def test_who_was_called_off_in_line_takes_nobodys_place(begun: Begun) -> None:
-    """The server ends, or a test's time is over: those behind are begun all the same."""
-    tasks = await come(Turnstile(begun, in_a_turn=1), [f"/{number}" for number in range(20)])
-    await asyncio.sleep(0)
-    for task in tasks[5:15]:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert [path for _, path in begun.order] == [f"/{number}" for number in (*range(5), *range(15, 20))]
+async def test_one_after_the_other_never_waits(turns: Turns) -> None:
+    """The turnstile is for crowds: who comes alone is let in at once, however many came before."""
+    turnstile = _Turnstile(asyncio.get_running_loop())
+    for _ in range(5 * IN_A_TURN):
+        assert turnstile.lets_in()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
-async def test_lifespan_passes(begun: Begun) -> None:
-    """What is no request is nobody's crowd."""
-    app = Turnstile(begun, in_a_turn=1)
-    await app({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
-    assert begun.order == []
-
-
-async def test_many_are_woken_a_few_in_a_turn(begun: Begun) -> None:
+async def test_many_are_woken_a_few_in_a_turn(turns: Turns) -> None:
     """Whoever waits for one of a hundred answers is not woken together with all others."""
-    woken = [(begun.turn, one) async for one in a_few_in_a_turn(range(100))]
-    assert [one for _, one in woken] == list(range(100))
-    turns = [turn for turn, _ in woken]
-    assert max(turns.count(turn) for turn in turns) <= IN_A_TURN
+    turns.heard = [(turns.now, one) async for one in a_few_in_a_turn(range(100))]
+    assert [one for _, one in turns.heard] == list(range(100))
+    assert turns.most_in_one() <= IN_A_TURN
+
+
+def test_each_loop_has_its_own() -> None:
+    """A turn that was due in a loop that has ended keeps nobody out of the next one."""
+
+    async def crowd() -> list[bool]:
+        turnstile: Any = _Turnstile(asyncio.get_running_loop())
+        return [turnstile.lets_in() for _ in range(IN_A_TURN + 1)]
+
+    assert asyncio.run(crowd()) == asyncio.run(crowd()) == [True] * IN_A_TURN + [False]
