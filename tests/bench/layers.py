@@ -34,7 +34,7 @@ LAYERS = (
     Layer("edge: request id, size limits, security headers", ("shared/http_edge", "shared/door")),
     Layer("the behaviour itself, price, catalogue", ("reservation_service/api/", "reservation_service/booking/")),
     Layer("Starlette and FastAPI", ("starlette/", "fastapi/"), of_every_route=True),
-    Layer("uvicorn", ("uvicorn/", "shared/serving"), of_every_route=True),
+    Layer("uvicorn", ("uvicorn/", "shared/serving", "shared/wire"), of_every_route=True),
     Layer("event loop and sockets", ("asyncio/",), of_every_route=True),
 )  # fmt: skip
 OTHER = Layer("something else", ())
