@@ -28,6 +28,7 @@ from deploy.stripe_sandbox.settings import Settings as SandboxSettings
 from payment_service.app import create_app as create_payment_app
 from payment_service.webhooks.handlers import HANDLERS
 from reservation_service.app import create_app as create_reservation_app
+from shared.database import Database
 from tests.answers import answered
 from tests.costs.postgres_wire import CountingWire, Passed
 from tests.payment import till
@@ -135,9 +136,15 @@ class Pair:
     """The two services, their people, and the meters."""
 
     def __init__(
-        self, office: BoxOffice, payment_http: httpx.AsyncClient, stripe_http: httpx.AsyncClient, meters: "Meters"
+        self,
+        office: BoxOffice,
+        payment_database: Database,
+        payment_http: httpx.AsyncClient,
+        stripe_http: httpx.AsyncClient,
+        meters: "Meters",
     ) -> None:
         self.office = office
+        self.payment_database = payment_database
         self._payment_http = payment_http
         self._stripe_http = stripe_http
         self.meters = meters
@@ -271,7 +278,7 @@ async def open_pair(postgres: Postgres, databases: dict[str, str], folder: Path)
         for connection in direct.values():
             house.push_async_callback(connection.close)
         office = BoxOffice(reservation, clients[0], None)  # type: ignore[arg-type]  # nobody's script: the real one
-        yield Pair(office, clients[1], clients[2], Meters(wires, calls, direct))
+        yield Pair(office, payment.state.parts.database, clients[1], clients[2], Meters(wires, calls, direct))
 
 
 async def _open_sandbox(house: AsyncExitStack, folder: Path) -> httpx.ASGITransport:

@@ -60,6 +60,27 @@ async def let_lease_run_out(queue: Database) -> None:
         await tx.execute(update(JOBS).values(lease_until=text("clock_timestamp() - interval '1 s'")))
 
 
+async def test_a_claim_looks_at_nothing_that_is_due_later(queue: Database) -> None:
+    """Thousands of bookings wait for their guests to pay; whoever looks for work each second does not look at them."""
+    await add(queue, 2)
+    async with queue.transaction("test") as tx:
+        await tx.execute(text("CREATE INDEX IF NOT EXISTS jobs_by_due ON jobs (due_at) WHERE due_at IS NOT NULL"))
+        later = "SELECT gen_random_uuid(), clock_timestamp() + interval '1 hour' FROM generate_series(1, 5000)"
+        await tx.execute(text(f"INSERT INTO jobs (id, due_at) {later}"))
+        await tx.execute(text("ANALYZE jobs"))
+    before = await _rows_read(queue)
+    assert len(await claim(queue)) == 2
+    assert await _rows_read(queue) - before < 50
+
+
+async def _rows_read(queue: Database) -> int:
+    async with queue.transaction("test") as tx:
+        await tx.execute(text("SELECT pg_stat_force_next_flush()"))
+    async with queue.reading() as connection:
+        sql = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'jobs'"
+        return int((await connection.execute(text(sql))).scalar_one())
+
+
 async def test_due_rows_are_leased_oldest_first(queue: Database) -> None:
     """A claim takes at most `limit` rows, oldest first, counts the attempt and raises the epoch."""
     ids = await add(queue, 5)
