@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tests.load.running import running_system
 from tests.system import System
 
 SLOTS = 50  # as in the figures of the peers
+_TRIES = 5
 _CAPACITY = 1_000_000
 _SLOT_ID = "('00000000-0000-7000-8100-' || lpad(to_hex(n::int), 12, '0'))::uuid"
 _LOOSE = "reservation_events, saga_log, payment_signals, sagas, idempotency, reservations"
@@ -30,6 +31,17 @@ _READY_S = 60.0
 
 class WrongBooks(Exception):
     """A check in SQL has found what may never be: no figure of such a run is worth anything."""
+
+
+async def _emptied(connection: Any) -> None:
+    """Empty all tables of holds; what the services do in the background may want them in another order just then."""
+    for _ in range(_TRIES):
+        with suppress(asyncpg.DeadlockDetectedError):
+            async with connection.transaction():
+                await connection.execute("SET LOCAL session_replication_role = replica")  # history lets nobody else
+                await connection.execute(f"TRUNCATE {_LOOSE} CASCADE")
+            return
+    raise WrongBooks(f"the tables could not be emptied in {_TRIES} tries: deadlocks")
 
 
 @dataclass(frozen=True)
@@ -79,9 +91,7 @@ class Ground:
         """Begin anew: no holds, fresh pages, nothing to be written behind our back. Slot 0 is the hot one."""
         connection = await self.connect()
         try:
-            async with connection.transaction():
-                await connection.execute("SET LOCAL session_replication_role = replica")  # history lets nobody else
-                await connection.execute(f"TRUNCATE {_LOOSE} CASCADE")
+            await _emptied(connection)
             await connection.execute("UPDATE time_slots SET taken = 0, capacity = $1", _CAPACITY)
             await connection.execute("UPDATE time_slots SET capacity = $2 WHERE id = $1", self.slot_id(0), hot_capacity)
             await connection.execute("VACUUM ANALYZE time_slots")  # of the others nothing is known, as on the first day

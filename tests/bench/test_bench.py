@@ -4,17 +4,19 @@ import asyncio
 import os
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import asyncpg
 import pytest
 
 from reservation_service.store.slots import HOLD_SQL
 from tests.bench.__main__ import Run, shown_on
 from tests.bench.figures import BY_NAME, FIGURES, missed, table
+from tests.bench.ground import WrongBooks, _emptied
 from tests.bench.machine import Calm, Usage, noise
 from tests.bench.pgbench import script
 from tests.bench.plots import drawing
@@ -251,3 +253,32 @@ async def test_a_disturbed_repetition_is_made_anew(
     done = await run._repetitions(bench, 100.0)
     assert [one["spread"] for one in done] == counted
     assert run.disturbed == why
+
+
+class Busy:
+    """A connection on which the first tables to be emptied are wanted by somebody else, so many times."""
+
+    def __init__(self, deadlocks: int) -> None:
+        self.deadlocks = deadlocks
+        self.emptied = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        yield
+
+    async def execute(self, sql: str) -> None:
+        if not sql.startswith("TRUNCATE"):
+            return
+        if self.deadlocks:
+            self.deadlocks -= 1
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
+        self.emptied += 1
+
+
+@pytest.mark.parametrize(("deadlocks", "emptied"), [(0, 1), (2, 1), (99, 0)])
+async def test_tables_are_emptied_beside_what_runs_in_the_background(deadlocks: int, emptied: int) -> None:
+    """A run of half an hour does not end because a broom came by; where one always does, it says so."""
+    busy = Busy(deadlocks)
+    with nullcontext() if emptied else pytest.raises(WrongBooks):
+        await _emptied(busy)
+    assert busy.emptied == emptied
