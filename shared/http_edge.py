@@ -18,6 +18,7 @@ from shared.problems import HeadersTooLarge, PayloadTooLarge, Problem, UriTooLon
 from shared.telemetry import QUIET_PATHS, in_its_trace, route_of
 
 API_BODY_LIMIT_BYTES = 64 * 1024
+ARRIVED_AT = "holdfast.arrived_at"  # where a request's scope says when it came, in seconds of `time.perf_counter`
 _BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 # Longer than anything that a client of ours sends, tokens of large identity providers included.
 _ADDRESS_LIMIT_BYTES = 4 * 1024
@@ -35,9 +36,6 @@ _SECURITY_HEADERS = (
     # An answer of the API is data: whatever somebody gets a browser to show of it loads and runs nothing.
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-
-
-ARRIVED_AT = "holdfast.arrived_at"  # where a request's scope says when it came, in seconds of `time.perf_counter`
 
 
 class BodyTooLarge(Exception):

@@ -37,8 +37,8 @@ def serve(
 ) -> None:
     """Serve until told to stop. Exits with status 1 and one clear line when the service cannot run like this.
 
-    `http` speaks with a connection; `require_schema` is given the database's address and raises what `shared.schema_age` raises. An app keeps in
-    `app.state.logs_in_json` what is asked before each line of the log.
+    `http` speaks with a connection; `require_schema` is given the database's address and raises what `shared.schema_age`
+    raises. An app keeps in `app.state.logs_in_json` what is asked before each line of the log.
     """
     try:
         settings = settings_class()

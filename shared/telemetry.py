@@ -201,7 +201,7 @@ class _Draw:
 
 def _begun_elsewhere(scope: Scope) -> SpanContext | None:
     """Return the trace that a request brings along, if it is one."""
-    for name, value in scope["headers"]:
+    for name, value in scope.get("headers", ()):
         if name == b"traceparent":
             found = trace.get_current_span(_W3C.extract({"traceparent": value.decode("latin-1")})).get_span_context()
             return found if found.is_valid else None

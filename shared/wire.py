@@ -23,8 +23,7 @@ class _Turnstile:
     and probes before all. There are as many in line as connections, at most.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._room = IN_A_TURN
         self._line: deque[ImpatientProtocol] = deque()
 
@@ -34,7 +33,7 @@ class _Turnstile:
             return False
         self._room -= 1
         if not self._room:
-            self._loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
         return True
 
     def wait(self, connection: "ImpatientProtocol", *, first: bool) -> None:
@@ -47,7 +46,7 @@ class _Turnstile:
             self._line.popleft().read_on()
             self._room -= 1
         if not self._room:
-            self._loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
 
 
 _TURNSTILES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turnstile] = WeakKeyDictionary()
@@ -104,7 +103,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._turnstile = _TURNSTILES.setdefault(self.loop, _Turnstile(self.loop))
+        self._turnstile = _TURNSTILES.setdefault(self.loop, _Turnstile())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         self._answers = _InOnePiece(transport)

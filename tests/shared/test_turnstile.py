@@ -64,7 +64,7 @@ async def heard(turns: Turns, count: int) -> list[int]:
 
 async def test_a_crowd_is_heard_a_few_at_a_time(turns: Turns) -> None:
     """In the order in which it came; nobody is left in line, and the next crowd finds the turnstile as this one did."""
-    turnstile = _Turnstile(asyncio.get_running_loop())
+    turnstile = _Turnstile()
     for _ in range(2):
         turns.heard.clear()
         for number in range(CROWD):
@@ -77,7 +77,7 @@ async def test_a_crowd_is_heard_a_few_at_a_time(turns: Turns) -> None:
 
 async def test_probes_go_before_a_crowd(turns: Turns) -> None:
     """Who is asked whether they live, in a rush, does not answer at the end of it."""
-    turnstile = _Turnstile(asyncio.get_running_loop())
+    turnstile = _Turnstile()
     for number in range(CROWD):
         Connection(turns, number).come(turnstile)
     Connection(turns, -1).come(turnstile, first=True)
@@ -86,7 +86,7 @@ async def test_probes_go_before_a_crowd(turns: Turns) -> None:
 
 async def test_one_after_the_other_never_waits(turns: Turns) -> None:
     """The turnstile is for crowds: who comes alone is let in at once, however many came before."""
-    turnstile = _Turnstile(asyncio.get_running_loop())
+    turnstile = _Turnstile()
     for _ in range(5 * IN_A_TURN):
         assert turnstile.lets_in()
         await asyncio.sleep(0)
@@ -104,7 +104,7 @@ def test_each_loop_has_its_own() -> None:
     """A turn that was due in a loop that has ended keeps nobody out of the next one."""
 
     async def crowd() -> list[bool]:
-        turnstile: Any = _Turnstile(asyncio.get_running_loop())
+        turnstile: Any = _Turnstile()
         return [turnstile.lets_in() for _ in range(IN_A_TURN + 1)]
 
     assert asyncio.run(crowd()) == asyncio.run(crowd()) == [True] * IN_A_TURN + [False]
