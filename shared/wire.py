@@ -49,6 +49,9 @@ class _Turnstile:
             asyncio.get_running_loop().call_soon(self._turn)
 
 
+# A connection that rests is closed by its client first, never by us in the moment in which its next request comes: httpx
+# keeps one for 5 s, the usual balancer for 60.
+KEEP_ALIVE_S = 75
 _TURNSTILES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turnstile] = WeakKeyDictionary()
 _PROBES = tuple(f"GET {path} ".encode() for path in QUIET_PATHS)
 
@@ -124,6 +127,7 @@ class ImpatientProtocol(HttpToolsProtocol):
         if self._turnstile.lets_in():
             self._read(data)
         else:
+            self._unset_keepalive_if_required()  # it rests no more, whenever it is read
             self._unread = data
             self._turnstile.wait(self, first=data.startswith(_PROBES))
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -14,11 +15,11 @@ from fastapi.responses import StreamingResponse
 
 from shared.clock import IN_A_TURN
 from shared.problems import install_problem_handlers
-from shared.wire import ImpatientProtocol, _InOnePiece
+from shared.wire import _TURNSTILES, KEEP_ALIVE_S, ImpatientProtocol, _InOnePiece
 from tests.figures import tell
 from tests.scenarios import fired
 
-HEAD_S, BODY_S = 0.6, 0.9
+HEAD_S, BODY_S, KEEPS_S = 0.6, 0.9, 2
 HALF_A_HEAD = b"POST /read HTTP/1.1\r\nHost: x\r\nX-Slow: "
 HALF_A_BODY = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"
 WHOLE = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
@@ -68,7 +69,15 @@ async def served() -> AsyncIterator[int]:
 
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=HurriedProtocol, log_config=None, access_log=False, ws="none", backlog=1024)
+    config = uvicorn.Config(
+        app,
+        http=HurriedProtocol,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        backlog=1024,
+        timeout_keep_alive=KEEPS_S,
+    )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve([listening]))
     while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
@@ -280,3 +289,25 @@ async def test_what_comes_in_pieces_while_it_waits_in_line() -> None:
                 await wire.say(piece)
         answers = await asyncio.gather(*(wire.answer() for wire in wires))
         assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+async def test_a_request_in_line_is_not_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """X11: it came before its connection had rested for too long, and is read when it no longer rests."""
+    async with served() as port:
+        wire = await Wire.to(port, WHOLE)
+        assert (await wire.answer()).startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(KEEPS_S - 0.5)
+        turnstile = _TURNSTILES[asyncio.get_running_loop()]
+        with monkeypatch.context() as crowded:
+            crowded.setattr(turnstile, "lets_in", lambda: False)
+            await wire.say(WHOLE)
+            await asyncio.sleep(1)
+        turnstile._turn()
+        assert (await wire.answer()).startswith(b"HTTP/1.1 200")
+
+
+def test_clients_let_go_first() -> None:
+    """A connection that both sides let go in one moment loses a request: ours keeps it longer than those who call us."""
+    ours, balancer_s = httpx.Limits().keepalive_expiry, 60
+    assert ours is not None
+    assert max(ours, balancer_s) < KEEP_ALIVE_S
