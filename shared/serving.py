@@ -17,7 +17,6 @@ from shared.database import DatabaseAway
 from shared.schema_age import SchemaOutdated
 from shared.settings import SharedSettings
 from shared.telemetry import configure_logging
-from shared.wire import KEEP_ALIVE_S
 
 _START_FAILED = 3
 _LOOK_S = 0.05
@@ -64,7 +63,6 @@ def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,  # else any process on this host could say whom it speaks for; see TRUSTED_PROXIES
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     server = _Server(config, app, notice_s=settings.shutdown_notice_s)

@@ -49,9 +49,6 @@ class _Turnstile:
             asyncio.get_running_loop().call_soon(self._turn)
 
 
-# A connection that rests is closed by its client first, never by us in the moment in which its next request comes: httpx
-# keeps one for 5 s, the usual balancer for 60.
-KEEP_ALIVE_S = 75
 _TURNSTILES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turnstile] = WeakKeyDictionary()
 _PROBES = tuple(f"GET {path} ".encode() for path in QUIET_PATHS)
 
@@ -96,6 +93,9 @@ class ImpatientProtocol(HttpToolsProtocol):
     head_s = 10.0
     body_s = 30.0
     head_limit_bytes = 64 * 1024
+    # A connection that rests is closed by its client first, never by us in the moment in which its next request comes:
+    # httpx keeps one for 5 s, the usual balancer for 60.
+    keep_alive_s = 75
 
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of_body = False
@@ -106,6 +106,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.timeout_keep_alive = self.keep_alive_s
         self._turnstile = _TURNSTILES.setdefault(self.loop, _Turnstile())
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
