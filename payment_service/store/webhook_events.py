@@ -45,7 +45,7 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Accepted:
-    """What storing an event found."""
+    """What storing an event found; `duplicate`: another delivery, or the comparison, had stored it before."""
 
     id: UUID
     duplicate: bool
@@ -62,7 +62,7 @@ def _stored(values: dict[str, Any]) -> Prepared:
         insert(events)
         .values(**placed(events, *_HINT), **values)
         .on_conflict_do_update(index_elements=["stripe_event_id"], set_={"deliveries": events.c.deliveries + 1})
-        .returning(events.c.id, events.c.deliveries, events.c.due_at)
+        .returning(events.c.id, events.c.due_at)
     )
 
 
@@ -77,7 +77,7 @@ _SETTLE = Prepared(
 
 async def store(tx: Connection, hint: Hint) -> Accepted:
     """Insert an event, or count one more delivery of a known one."""
-    return _accepted(await _STORE.one(tx, **_inserted(hint)))
+    return await _accepted(_STORE, tx, hint)
 
 
 async def store_settled(
@@ -85,7 +85,7 @@ async def store_settled(
 ) -> Accepted:
     """Insert an event of which nothing is left to do; a known one is only counted, and stays as it is."""
     outcome = {"status": status, "reason": reason, "payment_id": payment_id}
-    return _accepted(await _STORE_SETTLED.one(tx, **_inserted(hint), **outcome))
+    return await _accepted(_STORE_SETTLED, tx, hint, **outcome)
 
 
 async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_id: UUID | None) -> None:
@@ -93,19 +93,10 @@ async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_
     await _SETTLE.count(tx, event_id=event_id, status=EventStatus.PROCESSED, reason=reason, payment_id=payment_id)
 
 
-def _inserted(hint: Hint) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "stripe_event_id": hint.stripe_event_id,
-        "type": hint.type,
-        "object_id": hint.object_id,
-        "intent_id": hint.intent_id,
-        "livemode": hint.livemode,
-    }
-
-
-def _accepted(row: Row) -> Accepted:
-    return Accepted(row["id"], duplicate=row["deliveries"] > 1, finished=row["due_at"] is None)
+async def _accepted(insertion: Prepared, tx: Connection, hint: Hint, **outcome: Any) -> Accepted:
+    mine = new_id()
+    row = await insertion.one(tx, id=mine, **vars(hint), **outcome)
+    return Accepted(row["id"], duplicate=row["id"] != mine, finished=row["due_at"] is None)
 
 
 async def store_missing(tx: Connection, hints: Sequence[Hint]) -> int:

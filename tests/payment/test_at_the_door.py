@@ -7,8 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from payment_service.store import webhook_events
 from payment_service.webhooks import inbox
 from shared import crashpoints
 from shared.payment_contract import Outcome, PaymentView
@@ -220,6 +222,20 @@ async def test_a_payment_in_somebodys_hands_is_left_to_the_worker(till: Till) ->
         await tx.exec_driver_sql("SELECT 1 FROM payments FOR UPDATE")
         answered(await till.deliver(event))
     assert await words(till) == [("received", None)]
+    assert await till.process() == 1
+    assert await status_of(till, payment) == (Is.AUTHORIZED, 2)
+
+
+async def test_an_event_in_a_workers_hands_is_left_to_it(till: Till) -> None:
+    """The comparison found it first, and a worker was killed while it had it: no delivery finishes it under a lease."""
+    payment, event = await paid(till)
+    async with till.parts.database.transaction("test") as tx:
+        await webhook_events.store_missing(tx, [inbox.read_delivery(orjson.dumps(event)).hint])
+        assert len(await webhook_events.claim(tx, limit=9, lease_s=60)) == 1
+    assert answered(await till.deliver(event))["duplicate"]
+    assert await till.violated() == {}
+    assert await words(till) == [("processing", None)]
+    await till.sql("UPDATE webhook_events SET lease_until = clock_timestamp()")
     assert await till.process() == 1
     assert await status_of(till, payment) == (Is.AUTHORIZED, 2)
 
