@@ -8,7 +8,9 @@ from reservation_service.api.answers import (
     conditional_answer,
     hold_view,
     json_answer,
+    made_hold_json,
     reservation_view,
+    sent_json,
     time_left,
 )
 from reservation_service.api.dependencies import Parts, TheParts
@@ -107,12 +109,14 @@ async def make_hold(parts: Parts, caller: Caller, key: str, body: CreateHoldBody
         parts.metrics.holds.labels(refusal.code.lower()).inc()
         raise
     parts.metrics.holds.labels(_outcome(answer)).inc()
-    headers = time_left(answer.booking)
-    if not answer.created:
-        headers["Idempotent-Replayed"] = "true"
+    headers, extensions_max = time_left(answer.booking), parts.settings.hold_extensions_max
     if answer.renewed:
         headers["Idempotency-Renewed"] = "true"
-    view = hold_view(answer.booking, extensions_max=parts.settings.hold_extensions_max, as_created=True)
+    if answer.unread:
+        return sent_json(made_hold_json(answer.booking, extensions_max=extensions_max), status=201, headers=headers)
+    if not answer.created:
+        headers["Idempotent-Replayed"] = "true"
+    view = hold_view(answer.booking, extensions_max=extensions_max, as_created=True)
     return json_answer(view, status=201, headers=headers)
 
 

@@ -58,12 +58,13 @@ class HoldRequest:
 
 @dataclass(frozen=True)
 class HoldAnswer:
-    """A hold to be shown as it was created, and whether this call made it."""
+    """A hold to be shown as it was created, and whether this call made it; `unread`: of what, not as it was read again."""
 
     booking: Row
     created: bool
     renewed: bool
     replaced: bool = False
+    unread: bool = False
 
 
 class Holds:
@@ -115,6 +116,7 @@ class Holds:
                 created=True,
                 renewed=admission.supersedes is not None,
                 replaced=admission.replaced > 0,
+                unread=True,
             )
         return await self._replay(admission)
 

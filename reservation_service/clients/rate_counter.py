@@ -146,7 +146,7 @@ class RateCounter:
 
     async def _flush(self, group: Sequence[_Asking]) -> None:
         try:
-            answers = await self._redis.run(
+            [answers] = await self._redis.run(
                 lambda commands: rate_script.ask(commands, [asking.quotas for asking in group])
             )
         except RedisAway as error:

@@ -1,18 +1,18 @@
-"""How Redis counts one request against all its limits, in one step: the same buckets and windows as in `clients/quotas`.
+"""How Redis counts requests against all their limits, in one step: the same buckets and windows as in `clients/quotas`.
 
-The keys share one hash tag, so that a cluster can run this in one place. Windows have names of their own: a key that an
+Requests of one moment are one call: a call each costs this process more than the counting. The keys share one hash tag, so that a cluster can run this in one place. Windows have names of their own: a key that an
 older version has filled as a bucket would be of the wrong type for days.
 """
 
-from collections.abc import Iterable, Sequence
-from hashlib import sha1
+from collections.abc import Sequence
 from typing import Any
 
 from reservation_service.clients.fast_redis import Commands
 from reservation_service.clients.quotas import Left, Quota
 
-# Takes amount, interval or span, and grain of each limit (grain 0: a bucket). Returns the number of the limit that
-# refuses (0: none), how long until it would not, and for each limit how many are left and how long until all are, in µs.
+# Takes the number of requests, how many limits each of them has, and amount, interval or span, and grain of each limit
+# (grain 0: a bucket). Returns for each request the number of the limit that refuses (0: none), how long until it would
+# not, and for each of its limits how many are left and how long until all are, in µs.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -62,31 +62,40 @@ local function window(key, amount, span, grain)
   return limit
 end
 
-local limits, refusing, wait = {}, 0, 0
-for i, key in ipairs(KEYS) do
-  local amount, span, grain = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
-  limits[i] = grain == 0 and bucket(key, amount, span) or window(key, amount, span, grain)
-  if limits[i].wait > wait then refusing, wait = i, limits[i].wait end
+local requests = tonumber(ARGV[1])
+
+local function count(first, last)
+  local limits, refusing, wait = {}, 0, 0
+  for place = first, last do
+    local numbers = 1 + requests + 3 * (place - 1)
+    local amount, span, grain = tonumber(ARGV[numbers + 1]), tonumber(ARGV[numbers + 2]), tonumber(ARGV[numbers + 3])
+    local limit = grain == 0 and bucket(KEYS[place], amount, span) or window(KEYS[place], amount, span, grain)
+    limits[#limits + 1] = limit
+    if limit.wait > wait then refusing, wait = #limits, limit.wait end
+  end
+  local answer = {refusing, wait}
+  for i, limit in ipairs(limits) do
+    if refusing == 0 then limit.add() end
+    answer[2 * i + 1], answer[2 * i + 2] = limit.left()
+  end
+  return answer
 end
-local answer = {refusing, wait}
-for i, limit in ipairs(limits) do
-  if refusing == 0 then limit.add() end
-  answer[2 * i + 1], answer[2 * i + 2] = limit.left()
+
+local answers, counted = {}, 0
+for request = 1, requests do
+  local limits = tonumber(ARGV[1 + request])
+  answers[request] = count(counted + 1, counted + limits)
+  counted = counted + limits
 end
-return answer
+return answers
 """
-_DIGEST = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-def ask(commands: Commands, requests: Iterable[Sequence[Quota]]) -> None:
-    """Put one call per request into a pipeline; the first one carries the script, the others name it."""
-    for number, quotas in enumerate(requests):
-        keys = [f"{{rate-limits}}:{quota.name_in_redis}" for quota in quotas]
-        numbers = [number for quota in quotas for number in quota.numbers]
-        if number == 0:
-            commands.eval(SCRIPT, len(keys), *keys, *numbers)
-        else:
-            commands.evalsha(_DIGEST, len(keys), *keys, *numbers)
+def ask(commands: Commands, requests: Sequence[Sequence[Quota]]) -> None:
+    """Put the one call for all these requests into a pipeline; its answer has one for each, for `read`."""
+    keys = [f"{{rate-limits}}:{quota.name_in_redis}" for quotas in requests for quota in quotas]
+    numbers = [number for quotas in requests for quota in quotas for number in quota.numbers]
+    commands.eval(SCRIPT, len(keys), *keys, len(requests), *map(len, requests), *numbers)
 
 
 def read(answer: Sequence[Any]) -> tuple[int | None, int, list[Left]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from reservation_service.clients.fast_redis import Commands, FastRedis, RedisAway
+from reservation_service.clients.fast_redis import FastRedis, RedisAway
 from reservation_service.metrics import Metrics
 from shared.clock import Clock
 
@@ -19,8 +19,24 @@ _POLL_S = 0.003
 # Nobody asks once more with less than this share of the budget left: an answer that comes a little late would count as
 # a Redis that is away, and leave it alone for a while, when all that is wrong is that somebody else has the lock.
 _LEAST_SHARE = 0.25
+# One call for all locks of a batch: a call each costs this process more than the locks can save. It tells whose each of
+# them was: nobody's (now ours), ours already (an answer was lost), or somebody else's.
+_TAKE = """
+local holders = {}
+for i, key in ipairs(KEYS) do
+  holders[i] = redis.call('GET', key)
+  if not holders[i] then redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
+end
+return holders
+"""
 # Only who put the token there may take it away: by now the lock may be somebody else's.
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+_GIVE_BACK = """
+local gone = {}
+for i, key in ipairs(KEYS) do
+  gone[i] = redis.call('GET', key) == ARGV[1] and redis.call('DEL', key) or 0
+end
+return gone
+"""
 
 
 @dataclass
@@ -76,7 +92,7 @@ class SlotLocks:
         if not keys:
             return
         try:
-            gone = await self._redis.run(lambda pipeline: _ask_back(pipeline, keys, lease.token))
+            [gone] = await self._redis.run(lambda commands: commands.eval(_GIVE_BACK, len(keys), *keys, lease.token))
         except RedisAway as away:
             self._metrics.slot_lock_failures.labels("release", away.trouble).inc()
             return
@@ -102,8 +118,8 @@ class SlotLocks:
 
     async def _ask_for(self, keys: Sequence[str], lease: Lease, *, within_s: float) -> list[str]:
         """Ask for these keys in one round trip; return those that somebody else has."""
-        holders = await self._redis.run(
-            lambda pipeline: _ask(pipeline, keys, lease.token, self._ttl_ms), within_s=within_s
+        [holders] = await self._redis.run(
+            lambda commands: commands.eval(_TAKE, len(keys), *keys, lease.token, self._ttl_ms), within_s=within_s
         )
         taken = [key for key, holder in zip(keys, holders, strict=True) if holder not in {None, lease.token}]
         lease.held.update(set(keys).difference(taken))
@@ -113,15 +129,5 @@ class SlotLocks:
 
 
 def _key(slot_id: UUID) -> str:
-    return f"{{slot:{slot_id}}}:lock"
-
-
-def _ask(pipeline: Commands, keys: Sequence[str], token: bytes, ttl_ms: int) -> None:
-    for key in keys:
-        # GET tells whose it was: nobody's (now ours), ours already (an answer was lost), or somebody else's.
-        pipeline.set(key, token, nx=True, px=ttl_ms, get=True)
-
-
-def _ask_back(pipeline: Commands, keys: Sequence[str], token: bytes) -> None:
-    for key in keys:
-        pipeline.eval(_RELEASE, 1, key, token)
+    """Return a lock's name; all of them share a hash tag, so that a cluster can take and give back many in one place."""
+    return f"{{slot-locks}}:{slot_id}"

@@ -76,7 +76,7 @@ def test_a_holder_stopped_between_its_lock_and_its_commit(
     child = system.stack._parts[late].child
     assert child is not None
     slot = a_slot(system, capacity=CAPACITY + 1)
-    lock = f"{{slot:{slot.id}}}:lock"
+    lock = f"{{slot-locks}}:{slot.id}"
     acquired = 'reservation_slot_lock_wait_seconds_count{outcome="acquired"}'
     assert (
         guest(system, late).hold(slot).status_code == 201

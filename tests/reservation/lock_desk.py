@@ -69,4 +69,4 @@ def through(proxy: FaultProxy) -> str:
 
 
 def lock_of(slot_id: UUID) -> str:
-    return f"{{slot:{slot_id}}}:lock"
+    return f"{{slot-locks}}:{slot_id}"

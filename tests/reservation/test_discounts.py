@@ -32,7 +32,9 @@ async def test_a_percentage_and_a_fixed_amount_come_off_the_price(office: BoxOff
     offer, guest = await office.offer(prices={"adult": (1999, 1)}), office.customer()
     code = await office.discount(code="summer-10")
     assert (code["code"], code["off"]) == ("SUMMER-10", {"type": "percentage", "basis_points": 1000})
-    price = answered(await guest.hold(offer, 3, discount_code=" Summer-10 "), 201)["price"]
+    answer = await guest.hold(offer, 3, key="k", discount_code=" Summer-10 ")
+    assert (await guest.hold(offer, 3, key="k", discount_code=" Summer-10 ")).content == answer.content
+    price = answered(answer, 201)["price"]
     assert [price[name]["amount"] for name in ("subtotal", "discount", "total")] == [5997, 600, 5397]
     assert [line["amount"]["amount"] for line in price["lines"]] == [5997]
     assert price["discount_code"] == "SUMMER-10"

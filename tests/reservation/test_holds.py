@@ -35,6 +35,7 @@ async def test_a_hold_takes_its_seats_and_shows_its_price(office: BoxOffice) -> 
     assert {"idempotent-replayed", "idempotency-renewed"}.isdisjoint(answer.headers)
     assert await office.free(offer) == 2
     assert answered(await guest.see_hold(hold["id"])) == hold
+    assert (await guest.ask("POST", "/v1/holds", key="k", json=body)).content == answer.content
 
 
 async def test_the_same_call_again_is_answered_byte_for_byte(office: BoxOffice) -> None:

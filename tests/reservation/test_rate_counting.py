@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -174,7 +174,10 @@ def test_a_bucket_gives_its_quota_and_what_has_come_back(waits: list[int]) -> No
 @pytest.mark.steady_redis
 @pytest.mark.parametrize("seed", range(3))
 async def test_redis_counts_as_this_process_does(url: str, seed: int) -> None:
-    """The script and the memory are asked the same at the same moments, 400 times, and never differ in a number."""
+    """The script and the memory are asked the same at the same moments, 400 times, and never differ in a number.
+
+    Several requests at once are counted one after the other, whatever limits they have.
+    """
     dice, clock, run = Random(seed), Hands(), uuid4().hex
     here = ProcessCounter(clock)
     at_our_time = rate_script.SCRIPT.replace("redis.call('TIME')", "{0, ARGV[#ARGV]}")
@@ -186,15 +189,29 @@ async def test_redis_counts_as_this_process_does(url: str, seed: int) -> None:
         for _ in range(400):
             just_in_time = dice.random() < 0.3
             clock.s += wait_us / SECOND if just_in_time else dice.choice([0, 0, 1, 20, 128, 576]) * TICK_S
-            asked = dice.sample(quotas, k=dice.randint(1, 3))
-            tally = here.hit(asked)
-            keys = [f"{{rate-limits}}:{quota.name_in_redis}" for quota in asked]
-            numbers = [number for quota in asked for number in quota.numbers]
-            answer = await redis.eval(at_our_time, len(keys), *keys, *numbers, int(clock.s * SECOND))
-            assert rate_script.read(answer) == (tally.refused_by, tally.retry_after_us, tally.left)
-            wait_us = tally.retry_after_us
-            refusals += tally.refused_by is not None
-    assert 20 < refusals < 380
+            group = [dice.sample(quotas, k=dice.randint(0, 3)) for _ in range(dice.randint(1, 3))]
+            tallies = [here.hit(asked) for asked in group]
+            [answers] = await asked_of(redis, at_our_time, group, int(clock.s * SECOND))
+            for answer, tally in zip(answers, tallies, strict=True):
+                assert rate_script.read(answer) == (tally.refused_by, tally.retry_after_us, tally.left)
+                refusals += tally.refused_by is not None
+            wait_us = tallies[-1].retry_after_us
+    assert 20 < refusals < 780
+
+
+async def asked_of(redis: Any, script: str, group: Sequence[Sequence[Quota]], now_us: int) -> list[Any]:
+    """Send what `rate_script.ask` sends, with another script and the time that it shall take."""
+
+    class Commands:
+        """Stands for the pipeline."""
+
+        def eval(self, _script: str, *arguments: Any) -> None:
+            pipeline.eval(script, *arguments, now_us)
+
+    async with redis.pipeline(transaction=False) as pipeline:
+        rate_script.ask(cast(Any, Commands()), group)
+        answers: list[Any] = await pipeline.execute()
+    return answers
 
 
 def test_a_request_counts_for_all_its_limits_or_for_none() -> None:
