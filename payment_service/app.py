@@ -49,7 +49,7 @@ from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
 from shared.signing_keys import SigningKeys
-from shared.telemetry import end_tracing, fastapi_telemetry, metrics_router, tracer_provider
+from shared.telemetry import TracedApp, end_tracing, metrics_router, tracer_provider
 from shared.telling import STRUCTURED_LOGGING
 from shared.ticker import Background
 
@@ -93,9 +93,9 @@ class _House:
         ground = self.ground
         await ground.flags.refresh(ground.database)
         self.background.start()
-        heap.settle()
-        self.health.started = True
-        yield
+        with heap.settled():
+            self.health.started = True
+            yield
         self.health.draining = True
         await self.background.stop(timeout_s=ground.settings.shutdown_grace_s / 2)
         await self.http.aclose()
@@ -145,7 +145,7 @@ def create_app(
     tokens = TokenVerifier(settings, keys=SigningKeys.of(settings, clock))
     house = _House(ground, http, background, health, tracing, tokens)
 
-    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing, settings), **_DESCRIPTION))
+    app = _describe(TracedApp(tracing, settings, lifespan=house.lifespan, **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry, flags))

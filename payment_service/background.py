@@ -7,6 +7,7 @@ from payment_service.flags import RECONCILIATION
 from payment_service.nudges import BREAKERS, NEWS, WEBHOOKS
 from payment_service.payments.ledger import POST_BATCH
 from payment_service.store import dead_letters, idempotency, outbox, reconciliation, webhook_events
+from shared import heap
 from shared.ticker import Job
 
 _FORGET_BATCH = 500
@@ -70,6 +71,7 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("count_backlogs", settings.gauges_refresh_seconds, 1, count_backlogs),
         Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
+        Job("tidy_heap", heap.LOOK_S, 1, heap.HeapBroom(work.ground.clock).sweep),
         *_brooms(work),
     )
 

@@ -60,7 +60,7 @@ from shared.problems import install_problem_handlers
 from shared.redis_health import redis_check
 from shared.signing import InternalSigner
 from shared.signing_keys import SigningKeys
-from shared.telemetry import end_tracing, fastapi_telemetry, metrics_router, tracer_provider
+from shared.telemetry import TracedApp, end_tracing, metrics_router, tracer_provider
 from shared.telling import STRUCTURED_LOGGING
 from shared.ticker import Background
 
@@ -109,9 +109,9 @@ class _House:
         await ground.flags.refresh(ground.database)
         await work.api_keys.refresh()
         self.background.start()
-        heap.settle()
-        self.health.started = True
-        yield
+        with heap.settled():
+            self.health.started = True
+            yield
         self.health.draining = True
         work.watch.close()
         await self.background.stop(timeout_s=ground.settings.shutdown_grace_s / 2)
@@ -157,7 +157,7 @@ def create_app(
     tokens = _tokens(work)
     house = _House(work, http, Background(jobs(work), clock, metrics.ticked), health, tracing, tokens)
 
-    app = _describe(FastAPI(lifespan=house.lifespan, telemetry=fastapi_telemetry(tracing, settings), **_DESCRIPTION))
+    app = _describe(TracedApp(tracing, settings, lifespan=house.lifespan, **_DESCRIPTION))
     add_api_docs(app)
     app.include_router(health_router(health))
     app.include_router(metrics_router(metrics.registry, flags))

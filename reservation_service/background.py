@@ -7,6 +7,7 @@ from reservation_service.booking.expiry import release_expired
 from reservation_service.booking.slot_cancellation import SLOTS_AT_ONCE
 from reservation_service.booking.tidying import KEYS_AT_ONCE
 from reservation_service.flags import HOLD_CLEANUP
+from shared import heap
 from shared.ticker import Job
 
 _WATCH_S = 15.0
@@ -44,4 +45,5 @@ def jobs(work: Behaviours) -> tuple[Job, ...]:
         Job("watch_loop", _NAP_INTERVAL_S, 1, metrics.watch_loop),
         Job("forget_old_keys", settings.forget_keys_poll_seconds, KEYS_AT_ONCE, work.key_broom.sweep),
         Job("watch_transactions", _WATCH_S, 1, partial(metrics.watch_transactions, database)),
+        Job("tidy_heap", heap.LOOK_S, 1, heap.HeapBroom(work.ground.clock).sweep),
     )

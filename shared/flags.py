@@ -89,10 +89,10 @@ class _Provider(AbstractProvider):
         override = self.overrides.get(flag_key)
         if override is None:
             return FlagResolutionDetails(self.start_values.get(flag_key, default_value), reason=Reason.DEFAULT)
+        if not override.enabled or override.percentage in {0, 100}:
+            return FlagResolutionDetails(override.enabled and override.percentage > 0, reason=Reason.STATIC)
         caller = (evaluation_context.targeting_key if evaluation_context else None) or ""
-        return FlagResolutionDetails(
-            override.enabled and _bucket(flag_key, caller) < override.percentage, reason=Reason.SPLIT
-        )
+        return FlagResolutionDetails(_bucket(flag_key, caller) < override.percentage, reason=Reason.SPLIT)
 
     def _only_booleans(self, *_args: Any, **_kwargs: Any) -> Any:
         raise TypeError("every flag of this house is a boolean")
@@ -133,11 +133,18 @@ class Flags:
         self._defaults = {flag.name: flag.default for flag in flags}
         self._table = table
         self._provider = _Provider(flags, os.environ if environment is None else environment)
+        self._same_for_all: dict[str, bool] = {}
 
     def is_on(self, name: str, caller: str = "") -> bool:
         """Tell whether a flag is on for a caller. Raises KeyError for a flag that is not declared."""
+        known = self._same_for_all.get(name)
+        if known is not None:
+            return known
         asked = EvaluationContext(targeting_key=caller)
-        return bool(self._provider.resolve_boolean_details(name, self._defaults[name], asked).value)
+        found = self._provider.resolve_boolean_details(name, self._defaults[name], asked)
+        if found.reason is not Reason.SPLIT:
+            self._same_for_all[name] = found.value
+        return found.value
 
     def snapshot(self, caller: str) -> Snapshot:
         return Snapshot(self, caller)
@@ -147,6 +154,7 @@ class Flags:
         async with database.reading() as connection:
             rows = (await connection.execute(select(self._table))).mappings().all()
         self._provider.overrides = {row["name"]: Override(row["enabled"], row["percentage"]) for row in rows}
+        self._same_for_all = {}
         return 0
 
     async def set(self, database: Database, name: str, override: Override, *, by: str, reason: str) -> None:

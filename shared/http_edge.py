@@ -158,10 +158,10 @@ class _Exchange:
             self.status = message["status"]
             timing = f"app;dur={self.elapsed_s() * 1000:.1f}".encode()
             headers: list[Any] = list(message.get("headers", ()))
-            if any(name.lower() == b"content-type" and value.startswith(_STREAM) for name, value in headers):
+            said = dict(headers)  # names are in lower case, as ASGI wants them
+            if said.get(b"content-type", b"").startswith(_STREAM):
                 self._took_s = self.elapsed_s()  # a stream has answered when it begins; staying open is no latency
-            present = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in _SECURITY_HEADERS if name not in present]
+            headers += [header for header in _SECURITY_HEADERS if header[0] not in said]
             headers += [(b"request-id", self.request_id.encode()), (b"server-timing", timing)]
             message = {**message, "headers": headers}
         await self._send(message)

@@ -229,7 +229,7 @@ class RateLimitDoor:
             self._route(scope)
             await too_many_requests(request, refusal)(scope, receive, send)
             return
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import islice
 
 from reservation_service.clients import rate_script
-from reservation_service.clients.fast_redis import FastRedis, RedisAway
+from reservation_service.clients.fast_redis import FastRedis, RedisAway, Trouble
 from reservation_service.clients.quotas import Count, Left, Quota
 from reservation_service.metrics import Metrics
 from shared.clock import Clock, a_few_in_a_turn
@@ -20,7 +20,6 @@ from shared.clock import Clock, a_few_in_a_turn
 _KEYS_MAX = 100_000
 _QUEUE_MAX = 1000
 _GROUP_MAX = 64
-_TRIPS_MAX = _QUEUE_MAX // _GROUP_MAX + 2  # the whole queue, the trip under way, and one's own
 _US = 1_000_000
 
 
@@ -86,10 +85,10 @@ class _Asking:
     quotas: Sequence[Quota]
     answer: asyncio.Future[Tally]
 
-    def give_up(self) -> None:
+    def fail(self, error: RedisAway) -> None:
         """Have no answer, for whoever still waits for one."""
         if not self.answer.done():
-            self.answer.set_exception(TimeoutError())
+            self.answer.set_exception(error)
 
 
 class RateCounter:
@@ -111,7 +110,7 @@ class RateCounter:
             return self._told(here, Counted.FALLBACK)
         try:
             everywhere = await self._ask(quotas)
-        except (RedisAway, TimeoutError):
+        except RedisAway:
             return self._told(here, Counted.FALLBACK)
         if everywhere.refused_by is not None:
             self._here.take_back(quotas, here)
@@ -122,18 +121,15 @@ class RateCounter:
         return tally
 
     async def _ask(self, quotas: Sequence[Quota]) -> Tally:
-        loop = asyncio.get_running_loop()
-        asking = _Asking(quotas, loop.create_future())
+        """Wait for the trip that takes this along: each ends within its budget, and the queue bounds how many are ahead."""
+        asking = _Asking(quotas, asyncio.get_running_loop().create_future())
         self._queue.append(asking)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush_all())
-        too_late = loop.call_later(self._redis.budget_s * _TRIPS_MAX, asking.give_up)
-        try:
-            return await asking.answer
-        finally:
-            too_late.cancel()
+        return await asking.answer
 
     async def _flush_all(self) -> None:
+        group: list[_Asking] = []
         try:
             while self._queue:
                 await asyncio.sleep(0)  # whoever comes in this turn as well shares the round trip
@@ -143,6 +139,10 @@ class RateCounter:
                     await self._flush(group)
         finally:
             self._flushing = None
+            # Whatever has ended the trips, nobody waits for one that will not come.
+            left_behind, self._queue = [*group, *self._queue], []
+            for asking in left_behind:
+                asking.fail(RedisAway(Trouble.OTHER))
 
     async def _flush(self, group: Sequence[_Asking]) -> None:
         try:
@@ -153,8 +153,7 @@ class RateCounter:
             # Whoever waits for the next round trip would wait in vain: nobody waits for more than one that fails.
             failed, self._queue = [*group, *self._queue], []
             async for asking in a_few_in_a_turn(failed):
-                if not asking.answer.done():
-                    asking.answer.set_exception(error)
+                asking.fail(error)
             return
         async for asking, answer in a_few_in_a_turn(list(zip(group, answers, strict=True))):
             if not asking.answer.done():

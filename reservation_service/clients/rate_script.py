@@ -10,8 +10,8 @@ from typing import Any
 from reservation_service.clients.fast_redis import Commands
 from reservation_service.clients.quotas import Left, Quota
 
-# Takes the number of requests, how many limits each of them has, and amount, interval or span, and grain of each limit
-# (grain 0: a bucket). Returns for each request the number of the limit that refuses (0: none), how long until it would
+# Takes, as one text, the number of requests, how many limits each of them has, and amount, interval or span, and grain of
+# each limit (grain 0: a bucket); the client spends longer on an argument than this on a number. Returns for each request the number of the limit that refuses (0: none), how long until it would
 # not, and for each of its limits how many are left and how long until all are, in µs.
 SCRIPT = """
 local time = redis.call('TIME')
@@ -62,13 +62,15 @@ local function window(key, amount, span, grain)
   return limit
 end
 
-local requests = tonumber(ARGV[1])
+local told = {}
+for number in string.gmatch(ARGV[1], '%d+') do told[#told + 1] = tonumber(number) end
+local requests = told[1]
 
 local function count(first, last)
   local limits, refusing, wait = {}, 0, 0
   for place = first, last do
-    local numbers = 1 + requests + 3 * (place - 1)
-    local amount, span, grain = tonumber(ARGV[numbers + 1]), tonumber(ARGV[numbers + 2]), tonumber(ARGV[numbers + 3])
+    local before = 1 + requests + 3 * (place - 1)
+    local amount, span, grain = told[before + 1], told[before + 2], told[before + 3]
     local limit = grain == 0 and bucket(KEYS[place], amount, span) or window(KEYS[place], amount, span, grain)
     limits[#limits + 1] = limit
     if limit.wait > wait then refusing, wait = #limits, limit.wait end
@@ -83,7 +85,7 @@ end
 
 local answers, counted = {}, 0
 for request = 1, requests do
-  local limits = tonumber(ARGV[1 + request])
+  local limits = told[1 + request]
   answers[request] = count(counted + 1, counted + limits)
   counted = counted + limits
 end
@@ -94,8 +96,9 @@ return answers
 def ask(commands: Commands, requests: Sequence[Sequence[Quota]]) -> None:
     """Put the one call for all these requests into a pipeline; its answer has one for each, for `read`."""
     keys = [f"{{rate-limits}}:{quota.name_in_redis}" for quotas in requests for quota in quotas]
-    numbers = [number for quotas in requests for quota in quotas for number in quota.numbers]
-    commands.eval(SCRIPT, len(keys), *keys, len(requests), *map(len, requests), *numbers)
+    numbers = [len(requests), *map(len, requests)]
+    numbers += [number for quotas in requests for quota in quotas for number in quota.numbers]
+    commands.eval(SCRIPT, len(keys), *keys, " ".join(map(str, numbers)))
 
 
 def read(answer: Sequence[Any]) -> tuple[int | None, int, list[Left]]:

@@ -52,8 +52,8 @@ def main() -> None:
         server_header=False,
         proxy_headers=False,
     )
-    heap.settle()
-    uvicorn.Server(config).run()
+    with heap.settled():
+        uvicorn.Server(config).run()
 
 
 if __name__ == "__main__":

@@ -275,6 +275,22 @@ async def test_a_thousand_calls_share_few_round_trips(url: str) -> None:
     assert len(trips) <= 10
 
 
+async def test_whatever_a_trip_ends_of_nobody_waits_for_it() -> None:
+    """An answer that nobody can read ends the trips: those in it and those in line are counted by this process, at once."""
+    async with counters("redis://127.0.0.1:1/0") as (counter,):
+
+        async def answers_nonsense(*_arguments: Any, **_options: Any) -> list[Any]:
+            await asyncio.sleep(0.01)
+            return [["nonsense"]]
+
+        counter._redis.run = answers_nonsense  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            tallies = await asyncio.gather(*(counter.hit([Window(uuid4().hex, 10, MINUTE)]) for _ in range(100)))
+        assert all(tally.refused_by is None for tally in tallies)
+        assert (counted(counter, "fallback"), counted(counter, "redis")) == (100, 0)
+        assert counter._flushing is None
+
+
 @pytest.mark.steady_redis
 async def test_a_slow_redis_does_not_stall_the_loop(url: str) -> None:
     """L13, R02: Redis half a second away from a budget of 30 ms: every caller is answered soon, and the loop turns.

@@ -22,7 +22,7 @@ from shared.flags import Flags, flag_overrides_table
 from shared.http_edge import HttpEdge, request_metric
 from shared.process_metrics import ProcessMetrics
 from shared.settings import SharedSettings
-from shared.telemetry import LogLines, end_tracing, fastapi_telemetry, metrics_router, tracer_provider
+from shared.telemetry import LogLines, TracedApp, end_tracing, metrics_router, tracer_provider
 from shared.telling import TELLING
 from tests.answers import CANARY
 from tests.scenarios import fired
@@ -119,7 +119,7 @@ async def test_a_span_repeats_nothing_of_a_strangers(monkeypatch: pytest.MonkeyP
     kept = Kept()
     monkeypatch.setattr(EXPORTER, lambda *_args, **_options: kept)
     provider = tracer_provider("test", settings_for("http://collector"))
-    app = FastAPI(telemetry=fastapi_telemetry(provider, settings_for("http://collector")))
+    app = TracedApp(provider, settings_for("http://collector"))
 
     @app.get("/things/{thing_id}")
     async def thing(thing_id: str) -> str:
@@ -157,7 +157,7 @@ async def test_a_request_that_nobody_records_has_its_trace(
     monkeypatch.setattr(EXPORTER, lambda *_args, **_options: kept)
     settings = settings_for("http://collector", ratio=ratio)
     provider = tracer_provider("test", settings)
-    app = FastAPI(telemetry=fastapi_telemetry(provider, settings))
+    app = TracedApp(provider, settings)
 
     @app.get("/things/{thing_id}")
     async def thing(thing_id: str) -> str:
@@ -205,7 +205,7 @@ async def test_a_collector_that_is_away_is_not_noticed(kind: str) -> None:
     """X15: requests are answered, spans beyond the queue are dropped, and the process ends when it is told to."""
     with collector(kind) as (endpoint, listening):
         provider = tracer_provider("test", settings_for(endpoint))
-        app = FastAPI(telemetry=fastapi_telemetry(provider, settings_for("http://collector")))
+        app = TracedApp(provider, settings_for("http://collector"))
 
         @app.get("/")
         async def answer() -> str:
