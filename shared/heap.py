@@ -17,7 +17,7 @@ _NEVER = 1_000_000
 LOOK_S = 15.0
 _QUIET = 0.1  # of one core
 _EVERY_S = 300.0
-_AT_LATEST_S = 3600.0
+_AT_LATEST_S = 600.0
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def settled() -> Iterator[None]:
 
 
 class HeapBroom:
-    """Looks at the whole heap in a moment in which the process rests; an hour without one, and it looks all the same.
+    """Looks at the whole heap in a moment in which the process rests; ten minutes without one, and it looks all the same.
 
     `spent_s` tells how much processor time this process has used, in seconds.
     """
