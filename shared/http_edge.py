@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from shared.problems import HeadersTooLarge, PayloadTooLarge, Problem, UriTooLong, problem_response
-from shared.telemetry import QUIET_PATHS, in_its_trace, route_of
+from shared.telemetry import QUIET_PATHS, InItsTrace, route_of
 
 API_BODY_LIMIT_BYTES = 64 * 1024
 ARRIVED_AT = "holdfast.arrived_at"  # where a request's scope says when it came, in seconds of `time.perf_counter`
@@ -78,7 +78,7 @@ class HttpEdge:
         scope["request_id"] = exchange.request_id
         token = _REQUEST_ID.set(exchange.request_id)
         try:
-            with in_its_trace(scope):
+            with InItsTrace(scope):
                 await self._answer(exchange)
         finally:
             _REQUEST_ID.reset(token)

@@ -27,6 +27,7 @@ _HOLD_STATUS = {
     BookingStatus.EXPIRED: "expired",
     BookingStatus.RELEASED: "released",
 }
+_TIMED = frozenset({BookingStatus.HELD, BookingStatus.PENDING})
 _POLL_AFTER_MS = 800
 _POLL_AFTER_MAX_MS = 5000  # a payment in doubt may be settled without us, by what Stripe tells
 _SETUP_RETRY_AFTER_MS = 2000
@@ -169,8 +170,7 @@ def _hold_fields(booking: Row, extensions_max: int, *, as_created: bool) -> dict
 
 def time_left(booking: Row) -> dict[str, str]:
     """Say how long is left, as a duration: guests' clocks lie, and bodies replay byte for byte."""
-    timed = booking["status"] in {BookingStatus.HELD, BookingStatus.PENDING}
-    left_ms = max(0, int(float(booking["seconds_left"]) * 1000)) if timed else 0
+    left_ms = max(0, int(float(booking["seconds_left"]) * 1000)) if booking["status"] in _TIMED else 0
     return {"Expires-In-Ms": str(left_ms)}
 
 

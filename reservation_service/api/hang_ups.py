@@ -17,7 +17,7 @@ class ListeningForHangUp:
         self._receive = request.receive
         self._listening: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> "asyncio.Future[None]":
+    def __enter__(self) -> "asyncio.Future[None]":
         loop = asyncio.get_running_loop()
         self._hung_up: asyncio.Future[None] = loop.create_future()
         self._later = loop.call_later(_LISTENS_AFTER_S, self._listen)
@@ -26,9 +26,7 @@ class ListeningForHangUp:
     def _listen(self) -> None:
         self._listening = asyncio.create_task(_gone(self._receive, self._hung_up))
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._later.cancel()
         self._hung_up.cancel()
         if self._listening is not None:

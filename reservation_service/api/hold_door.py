@@ -5,7 +5,7 @@ framework more than a hold costs us. Whatever is not (no caller, no key, another
 validate) goes the ordinary way, with the same bytes: only the route in the OpenAPI document refuses.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from pydantic import ValidationError
@@ -25,8 +25,7 @@ PATH = "/v1/holds"
 _JSON = "application/json"
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """A request that nothing is wrong with, as far as its form goes."""
 
     caller: Caller

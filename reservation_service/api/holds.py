@@ -103,7 +103,7 @@ async def make_hold(parts: Parts, caller: Caller, key: str, body: CreateHoldBody
         metadata=body.metadata,
     )
     try:
-        async with ListeningForHangUp(request) as hung_up:
+        with ListeningForHangUp(request) as hung_up:
             answer = await parts.holds.create(parts.flags.snapshot(caller.subject), caller, wanted, hung_up=hung_up)
     except Problem as refusal:
         parts.metrics.holds.labels(refusal.code.lower()).inc()

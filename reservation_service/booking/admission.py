@@ -1,13 +1,12 @@
 """Lets a hold in, or says why not: the one statement, what its answer means, and when it is worth a second try."""
 
 import asyncio
-import dataclasses
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import NamedTuple
 from uuid import UUID
 
 from reservation_service.booking.discounts import USED_UP, check_dates, uses_left
@@ -66,8 +65,7 @@ class Decision(Enum):
     FULL = "full"
 
 
-@dataclass(frozen=True)
-class Admission:
+class Admission(NamedTuple):
     """A hold that is there: just made, made anew for an older one, or found under its key."""
 
     hold_id: UUID
@@ -248,7 +246,7 @@ async def _renew(database: Database, new: NewHold, stale_id: UUID) -> tuple[Deci
     Locks the discount first, the old row next and the slot last. The discount has to be valid now, with a use left
     once the old hold has given its own back. Raises DiscountInvalid, TurnedAway; then the old hold is left as it was.
     """
-    renewal = dataclasses.replace(new, supersedes=stale_id)
+    renewal = new._replace(supersedes=stale_id)
     try:
         async with database.transaction("renew_hold") as tx:
             discount = await lock_discount(tx, new)

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from reservation_service.booking.admission import Admission, Decision, Take, admit, is_renewable
@@ -42,8 +41,7 @@ from shared.problems import IdempotencyKeyReused, Problem
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class HoldRequest:
+class HoldRequest(NamedTuple):
     """POST /v1/holds, checked for form; `fingerprint` is what the key is bound to."""
 
     key: str
@@ -56,8 +54,7 @@ class HoldRequest:
     metadata: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True)
-class HoldAnswer:
+class HoldAnswer(NamedTuple):
     """A hold to be shown as it was created, and whether this call made it; `unread`: of what, not as it was read again."""
 
     booking: Row

@@ -7,7 +7,6 @@ than its amount pass in any stretch of its length. `clients/rate_script` does th
 
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 # Up to so many requests a window remembers each; of more, those of a two-hundredth of it share one mark.
@@ -39,8 +38,7 @@ class Count(Protocol):
         """Tell whether this is as good as never counted."""
 
 
-@dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
     """So many requests of one key at once, and one more every `interval_us`."""
 
     key: str
@@ -60,8 +58,7 @@ class Bucket:
         return _Level(self)
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Never more than `amount` requests of one key in any `span_us`."""
 
     key: str

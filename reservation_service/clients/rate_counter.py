@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
+from typing import NamedTuple
 
 from reservation_service.clients import rate_script
 from reservation_service.clients.fast_redis import FastRedis, RedisAway, Trouble
@@ -31,8 +32,7 @@ class Counted(StrEnum):
     FALLBACK = "fallback"  # there is one, and it gave no answer in time
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """What came of one request: `refused_by` is the place of the quota that said no; a refusal consumes nothing."""
 
     refused_by: int | None

@@ -1,8 +1,7 @@
 """Where overselling becomes impossible: seats are taken by one conditional UPDATE and given back exactly once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -12,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 HOLD_ROUTE = "POST /v1/holds"
 
 
-@dataclass(frozen=True)
-class NewHold:
+class NewHold(NamedTuple):
     """Everything the statement writes; `supersedes` is set when it renews an older hold under the same key."""
 
     hold_id: UUID
@@ -163,7 +161,7 @@ async def take_seats(tx: AsyncConnection, new: NewHold) -> RowMapping:
 def statement_values(new: NewHold) -> dict[str, Any]:
     """Return the statement's parameters by name, JSON as text."""
     return {
-        **vars(new),
+        **new._asdict(),
         "route": HOLD_ROUTE,
         "items": orjson.dumps(new.items).decode(),
         "price": orjson.dumps(new.price).decode(),
