@@ -117,8 +117,8 @@ BUGS: tuple[Bug, ...] = (
         (
             Edit(
                 "payment_service/store/webhook_events.py",
-                '"stripe_event_id": hint.stripe_event_id,',
-                '"stripe_event_id": f"{hint.stripe_event_id}:{new_id()}",',
+                "**vars(hint), **outcome)",
+                '**{**vars(hint), "stripe_event_id": f"{hint.stripe_event_id}:{new_id()}"}, **outcome)',
             ),
         ),
         (_STRIPES_DOOR,),
