@@ -2,18 +2,18 @@
 
 import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from deploy.embedded.parts import PROJECT
+from deploy.embedded.processes import Child
 from deploy.embedded.stack import Stack
 from tests.bench.requests_to_come import Guests
 from tests.builders import a_slot
@@ -27,6 +27,7 @@ _CAPACITY = 1_000_000
 _SLOT_ID = "('00000000-0000-7000-8100-' || lpad(to_hex(n::int), 12, '0'))::uuid"
 _LOOSE = "reservation_events, saga_log, payment_signals, sagas, idempotency, reservations"
 _READY_S = 60.0
+_STOPS_S = 10.0
 
 
 class WrongBooks(Exception):
@@ -132,7 +133,7 @@ def open_ground(folder: Path) -> Iterator[Ground]:
         part.module = "tests.bench.watched_reservation"
         part.env["BENCH_WATCH_FILE"] = str(watch_file)
 
-    with _bare_apps() as (port, pid), running_system(stripe_ms=0, prepare=prepare) as system:
+    with _bare_apps(folder) as (port, pid), running_system(stripe_ms=0, prepare=prepare) as system:
         offer = a_slot(system, capacity=_CAPACITY)
         postgres: Any = system.stack._parts["postgres"]
         database = system.stack.wiring.database_owner("reservation")[0]
@@ -156,26 +157,22 @@ def open_ground(folder: Path) -> Iterator[Ground]:
 
 
 @contextmanager
-def _bare_apps() -> Iterator[tuple[int, int]]:
+def _bare_apps(folder: Path) -> Iterator[tuple[int, int]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tests.bench.bare_apps", str(port)]
-    with subprocess.Popen(command, cwd=PROJECT, env=dict(os.environ)) as process:
-        try:
-            _wait_for(port)
-            yield port, process.pid
-        finally:
-            process.terminate()
+    apps = Child("the bare apps", command, log=folder / "bare_apps.log", env=dict(os.environ), cwd=PROJECT)
+    try:
+        apps.wait_until(partial(_answers, port), _READY_S)
+        yield port, apps.pid
+    finally:
+        apps.stop(_STOPS_S)
 
 
-def _wait_for(port: int) -> None:
-    give_up = time.monotonic() + _READY_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.05)
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
