@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from shared.clock import Clock
 
-# The fewer at once, the shorter a pause; below that, the ups and downs of a busy process set it off all the time.
-_YOUNG = 4_000
+# The fewer at once, the shorter a pause; and what has been looked at once is not looked at again before the process rests.
+_YOUNG = 1_000
 _NEVER = 1_000_000
 LOOK_S = 15.0
 _QUIET = 0.1  # of one core

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,16 +49,15 @@ class HoldDoor:
         if caller is None or not self._parts.flags.is_on(LEAN_HOLD_DOOR, caller.subject):
             await self._app(scope, receive, send)
             return
-        request = Request(scope, receive)
-        try:
-            content = await request.body()
-        except ClientDisconnect:
+        content = await _body(receive)
+        if content is None:
             await self._app(scope, receive, send)  # where the server says once more that nobody is there
             return
-        wanted = _read(request, caller, content)
+        wanted = _read(scope, caller, content)
         if wanted is None:
             await self._app(scope, _again(content, receive), send)
             return
+        request = Request(scope, receive)
         scope["route"] = self._route
         try:
             answer = await make_hold(self._parts, wanted.caller, wanted.key, wanted.body, request)
@@ -67,15 +66,32 @@ class HoldDoor:
         await answer(scope, receive, send)
 
 
-def _read(request: Request, caller: Caller, content: bytes) -> _Wanted | None:
+async def _body(receive: Receive) -> bytes | None:
+    """Read a body to its end; None when its sender has left before."""
+    content, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        content += message.get("body", b"")
+        more = message.get("more_body", False)
+    return content
+
+
+def _read(scope: Scope, caller: Caller, content: bytes) -> _Wanted | None:
     """Return what is wanted; None when anything about it is not as it should be, whatever that is."""
-    if not caller.writes or caller.bound_to is not None or request.headers.get("content-type") != _JSON:
+    if not caller.writes or caller.bound_to is not None or _said(scope, b"content-type") != [_JSON]:
         return None
     try:
-        key = parse_key(request.headers.getlist("idempotency-key"))
+        key = parse_key(_said(scope, b"idempotency-key"))
         return _Wanted(caller, key, CreateHoldBody.model_validate(orjson.loads(content)))
     except (Problem, ValidationError, orjson.JSONDecodeError):
         return None
+
+
+def _said(scope: Scope, header: bytes) -> list[str]:
+    """Return the lines of a header; its name is in lower case, as ASGI wants it."""
+    return [value.decode("latin-1") for name, value in scope["headers"] if name == header]
 
 
 def _again(content: bytes, receive: Receive) -> Receive:
