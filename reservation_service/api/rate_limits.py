@@ -61,7 +61,7 @@ def by_guests_address(request: Request) -> str:
     return by_address(request) if by_customer(request).startswith(_GUEST) else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # there is one of each, and what is looked up by them is found by identity
 class Policy:
     """One limit, as slowapi reads it; with a `burst` it refills evenly, without one it is never passed in any stretch."""
 
