@@ -42,6 +42,7 @@ def json_answer(view: BaseModel, *, status: int = 200, headers: Mapping[str, str
 
 
 def sent_json(document: str | bytes, *, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with a document that is JSON already."""
     return Response(document, status, dict(headers or {}), media_type="application/json")
 
 
@@ -142,7 +143,7 @@ def hold_view(booking: Row, *, extensions_max: int, as_created: bool = False) ->
 def made_hold_json(booking: Row, *, extensions_max: int) -> bytes:
     """Serialise a hold from the values that it was just made of, which are in the order of the view.
 
-    It is what a replay's view comes to, byte for byte; checking our own words again would cost as much as pricing them.
+    It is what a replay's view comes to, byte for byte; to validate our own values again takes longer than to write them.
     """
     return to_json(_hold_fields(booking, extensions_max, as_created=True))
 

@@ -112,7 +112,7 @@ async def make_hold(parts: Parts, caller: Caller, key: str, body: CreateHoldBody
     headers, extensions_max = time_left(answer.booking), parts.settings.hold_extensions_max
     if answer.renewed:
         headers["Idempotency-Renewed"] = "true"
-    if answer.unread:
+    if answer.as_made:
         return sent_json(made_hold_json(answer.booking, extensions_max=extensions_max), status=201, headers=headers)
     if not answer.created:
         headers["Idempotent-Replayed"] = "true"

@@ -55,13 +55,16 @@ class HoldRequest(NamedTuple):
 
 
 class HoldAnswer(NamedTuple):
-    """A hold to be shown as it was created, and whether this call made it; `unread`: of what, not as it was read again."""
+    """A hold to be shown as it was created, and whether this call made it.
+
+    `as_made`: `booking` is what it was made of, which nobody has read back.
+    """
 
     booking: Row
     created: bool
     renewed: bool
     replaced: bool = False
-    unread: bool = False
+    as_made: bool = False
 
 
 class Holds:
@@ -113,7 +116,7 @@ class Holds:
                 created=True,
                 renewed=admission.supersedes is not None,
                 replaced=admission.replaced > 0,
-                unread=True,
+                as_made=True,
             )
         return await self._replay(admission)
 

@@ -1,7 +1,8 @@
 """How Redis counts requests against all their limits, in one step: the same buckets and windows as in `clients/quotas`.
 
-Requests of one moment are one call: a call each costs this process more than the counting. The keys share one hash tag, so that a cluster can run this in one place. Windows have names of their own: a key that an
-older version has filled as a bucket would be of the wrong type for days.
+Requests of one moment are one call: a call each costs this process more than the counting. The keys share one hash tag,
+so that a cluster can run this in one place. Windows have names of their own: a key that an older version has filled as a
+bucket would be of the wrong type for days.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from reservation_service.clients.fast_redis import Commands
 from reservation_service.clients.quotas import Left, Quota
 
 # Takes, as one text, the number of requests, how many limits each of them has, and amount, interval or span, and grain of
-# each limit (grain 0: a bucket); the client spends longer on an argument than this on a number. Returns for each request the number of the limit that refuses (0: none), how long until it would
-# not, and for each of its limits how many are left and how long until all are, in µs.
+# each limit (grain 0: a bucket); the client spends longer on an argument than this on a number. Returns for each request
+# the number of the limit that refuses (0: none), how long until it would not, and for each of its limits how many are
+# left and how long until all are, in µs.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
