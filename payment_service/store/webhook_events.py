@@ -71,7 +71,13 @@ _STORE_SETTLED = _stored({"processed_at": func.clock_timestamp(), **placed(event
 _SETTLE = Prepared(
     update(events)
     .where(events.c.id == bindparam("event_id"))
-    .values(processed_at=func.clock_timestamp(), due_at=null(), **placed(events, *_OUTCOME))
+    .values(
+        processed_at=func.clock_timestamp(),
+        due_at=null(),
+        lease_until=null(),
+        lease_epoch=events.c.lease_epoch + 1,  # a worker that has it in hand finds that it is its own no more
+        **placed(events, *_OUTCOME),
+    )
 )
 
 
@@ -89,7 +95,7 @@ async def store_settled(
 
 
 async def settle(tx: Connection, event_id: UUID, *, reason: str | None, payment_id: UUID | None) -> None:
-    """Mark an event that the same transaction has stored and given its effect: nothing of it is left to do."""
+    """Mark an event that the same transaction has given its effect: nothing of it is left to do, for no worker either."""
     await _SETTLE.count(tx, event_id=event_id, status=EventStatus.PROCESSED, reason=reason, payment_id=payment_id)
 
 

@@ -82,7 +82,7 @@ class Inbox:
             accepted, settled = await self._store(tx, delivery, known)
         self._metrics.webhooks_received.labels("duplicate" if accepted.duplicate else "stored").inc()
         if settled:
-            self._had_its_effect(delivery.hint, settled)
+            self._had_its_effect(delivery.hint, settled, accepted)
         elif self._inline():
             await self._process_now(accepted)
         elif not accepted.finished:
@@ -109,10 +109,10 @@ class Inbox:
         accepted = await webhook_events.store_settled(
             tx, delivery.hint, known.status, reason=known.reason, payment_id=known.payment_id
         )
-        return accepted, None if accepted.duplicate else known
+        return accepted, known
 
     async def _settle(self, tx: Connection, accepted: Accepted, delivery: Delivery) -> Settled | None:
-        if accepted.duplicate or not self._may_settle(delivery):
+        if accepted.finished or not self._may_settle(delivery):
             return None
         settled = await at_the_door.settle(tx, delivery.hint, delivery.told)
         if settled:
@@ -122,7 +122,9 @@ class Inbox:
     def _may_settle(self, delivery: Delivery) -> bool:
         return delivery.hint.livemode == self._livemode and self._at_the_door()
 
-    def _had_its_effect(self, hint: Hint, settled: Settled) -> None:
+    def _had_its_effect(self, hint: Hint, settled: Settled, accepted: Accepted) -> None:
+        if accepted.duplicate and not settled.changed:
+            return  # it was counted before, or is when a worker marks it
         kind = hint.type if hint.type in HANDLERS else OTHER
         self._metrics.webhooks_processed.labels(kind, settled.status).inc()
         if settled.status is EventStatus.PROCESSED:

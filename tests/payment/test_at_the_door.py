@@ -226,18 +226,34 @@ async def test_a_payment_in_somebodys_hands_is_left_to_the_worker(till: Till) ->
     assert await status_of(till, payment) == (Is.AUTHORIZED, 2)
 
 
-async def test_an_event_in_a_workers_hands_is_left_to_it(till: Till) -> None:
-    """The comparison found it first, and a worker was killed while it had it: no delivery finishes it under a lease."""
+async def test_an_event_is_taken_out_of_a_workers_hands(till: Till) -> None:
+    """The comparison found it first and a worker has it, or was killed with it: who delivers it waits for neither."""
     payment, event = await paid(till)
+    async with till.parts.database.transaction("test") as tx:
+        await webhook_events.store_missing(tx, [inbox.read_delivery(orjson.dumps(event)).hint])
+        held = await webhook_events.claim(tx, limit=9, lease_s=60)
+    assert answered(await till.deliver(event))["duplicate"]
+    assert await status_of(till, payment) == (Is.AUTHORIZED, 2)
+    assert await words(till) == [("processed", None)]
+    assert await till.violated() == {}, "what is finished is nobody's"
+    async with till.parts.database.transaction("test") as tx:
+        assert await webhook_events.still_mine(tx, held, lease_s=60) == []
+    assert await till.process() == 0
+
+
+async def test_old_news_in_a_workers_hands_is_left_to_it(till: Till) -> None:
+    """Nothing is left to do of it but the mark, so it is acknowledged; the worker, or the next one, marks it."""
+    await till.created()
+    (event,) = await till.stripe_events(CREATED)
     async with till.parts.database.transaction("test") as tx:
         await webhook_events.store_missing(tx, [inbox.read_delivery(orjson.dumps(event)).hint])
         assert len(await webhook_events.claim(tx, limit=9, lease_s=60)) == 1
     assert answered(await till.deliver(event))["duplicate"]
-    assert await till.violated() == {}
     assert await words(till) == [("processing", None)]
+    assert await till.violated() == {}
     await till.sql("UPDATE webhook_events SET lease_until = clock_timestamp()")
     assert await till.process() == 1
-    assert await status_of(till, payment) == (Is.AUTHORIZED, 2)
+    assert await words(till) == [("processed", "nothing-new")]
 
 
 async def test_an_authorisation_that_is_gone_takes_nothing(till: Till) -> None:
