@@ -153,9 +153,13 @@ class Flags:
         """Read the overrides; run by a ticker. Returns how many there are."""
         async with database.reading() as connection:
             rows = (await connection.execute(select(self._table))).mappings().all()
-        self._provider.overrides = {row["name"]: Override(row["enabled"], row["percentage"]) for row in rows}
-        self._same_for_all = {}
+        self.override({row["name"]: Override(row["enabled"], row["percentage"]) for row in rows})
         return 0
+
+    def override(self, overrides: Mapping[str, Override]) -> None:
+        """Follow these overrides from now on, in this process, and no others."""
+        self._provider.overrides = overrides
+        self._same_for_all = {}
 
     async def set(self, database: Database, name: str, override: Override, *, by: str, reason: str) -> None:
         """Store an override; this process sees it at once, the others at their next refresh."""

@@ -31,7 +31,7 @@ def took_us(look: Callable[[], object]) -> float:
 def main() -> int:
     flags = Flags(FLAGS, flag_overrides, {})
     figures = {"as declared": took_us(lambda: flags.is_on(GROUP_ADMISSION, _CALLER))}
-    flags._provider.overrides = {GROUP_ADMISSION: Override(enabled=True, percentage=50)}
+    flags.override({GROUP_ADMISSION: Override(enabled=True, percentage=50)})
     figures["rolled out to half of the callers"] = took_us(lambda: flags.is_on(GROUP_ADMISSION, _CALLER))
     request = flags.snapshot(_CALLER)
     figures["again in the same request"] = took_us(lambda: request[GROUP_ADMISSION])
