@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,13 @@ from pathlib import Path
 from tests.bench import holding
 from tests.bench.ground import Ground, open_ground
 from tests.bench.layers import parts, table
+from tests.bench.watched_reservation import collected_ms, seen
 from tests.load.running import commit, report
 
 _PER_S = 100
 _ENOUGH_SAMPLES = 500
 _ENDS_S = 30.0
+_TOLD_S = 1.5  # a line a second
 _PY_SPY = Path(sys.executable).with_name("py-spy")
 
 
@@ -57,13 +60,22 @@ async def measure(ground: Ground, found: Path, holds: int) -> float:
     """Return how many constant routes a hold costs, and have the stacks of as many holds written to `found`."""
     await holding.spread(ground, count=1000)
     route = await holding.bare(ground, "/echo", count=holds)
+    began, before_ms = time.monotonic(), await _collected_ms(ground)
     hold = await holding.spread(ground, count=holds)
+    in_all_ms = await _collected_ms(ground) - before_ms
+    longest_ms, _ = seen(ground.watch_file, began)
+    report(f"bench-profile: the collector: {in_all_ms / holds * 1000:.0f} us of each hold, {longest_ms:.1f} ms at once")
     for name, one in (("a hold", hold), ("a constant route", route)):
         report(f"bench-profile: {name}: {one.server_ms:.2f} ms of processor time, {one.answers.per_s:.0f} a second")
     (pid,) = ground.process_ids("reservation")
     with looked_at(pid, found):
         await holding.spread(ground, count=holds)
     return hold.server_ms / route.server_ms
+
+
+async def _collected_ms(ground: Ground) -> float:
+    await asyncio.sleep(_TOLD_S)
+    return collected_ms(ground.watch_file)
 
 
 def main() -> int:
