@@ -34,6 +34,7 @@ from shared.changes import Shape, assignments, from_now, shape_of, written
 from shared.prepared import Prepared
 
 DueRow = Mapping[str, Any]
+Only = ColumnElement[bool] | None
 
 
 def due_columns() -> tuple[Column[Any], ...]:
@@ -51,18 +52,27 @@ def _free(table: Table) -> ColumnElement[bool]:
 
 
 async def claim_due(
-    connection: AsyncConnection, table: Table, *, limit: int, lease_s: float, also: tuple[ColumnElement[Any], ...] = ()
+    connection: AsyncConnection,
+    table: Table,
+    *,
+    limit: int,
+    lease_s: float,
+    also: tuple[ColumnElement[Any], ...] = (),
+    only: Only = None,
+    **bound: Any,
 ) -> Sequence[DueRow]:
     """Lease up to `limit` due rows, oldest first; rows that another worker is looking at are passed over.
 
-    `also` is told of each of them beside its columns.
+    `also` is told of each of them beside its columns; `only` says which rows are anything to us, with what is bound in it.
     """
-    return await _claim_due(table, also).rows(connection, at_most=limit, lease_s=lease_s)
+    return await _claim_due(table, also, only).rows(connection, at_most=limit, lease_s=lease_s, **bound)
 
 
-async def claim_one(connection: AsyncConnection, table: Table, row_id: UUID, *, lease_s: float) -> DueRow | None:
-    """Lease one row now, whether or not it is due yet; None when it is finished or somebody holds it."""
-    return await _claim_one(table).row(connection, row_id=row_id, lease_s=lease_s)
+async def claim_one(
+    connection: AsyncConnection, table: Table, row_id: UUID, *, lease_s: float, only: Only = None, **bound: Any
+) -> DueRow | None:
+    """Lease one row now, whether or not it is due yet; None when it is finished, somebody holds it, or it is not ours."""
+    return await _claim_one(table, only).row(connection, row_id=row_id, lease_s=lease_s, **bound)
 
 
 async def claim_alike(
@@ -93,10 +103,10 @@ _NOW = select(func.clock_timestamp()).scalar_subquery()
 
 
 @cache
-def _claim_due(table: Table, also: tuple[ColumnElement[Any], ...]) -> Prepared:
+def _claim_due(table: Table, also: tuple[ColumnElement[Any], ...], only: Only) -> Prepared:
     due = (
         select(table.c.id)
-        .where(and_(table.c.due_at <= _NOW, _free(table)))
+        .where(and_(table.c.due_at <= _NOW, _free(table), *_also_if(only)))
         .order_by(table.c.due_at)
         .limit(bindparam("at_most", type_=Integer))
         .with_for_update(skip_locked=True)
@@ -106,8 +116,13 @@ def _claim_due(table: Table, also: tuple[ColumnElement[Any], ...]) -> Prepared:
 
 
 @cache
-def _claim_one(table: Table) -> Prepared:
-    return Prepared(_lease(table, and_(table.c.id == bindparam("row_id"), table.c.due_at.is_not(None), _free(table))))
+def _claim_one(table: Table, only: Only) -> Prepared:
+    unfinished = and_(table.c.id == bindparam("row_id"), table.c.due_at.is_not(None))
+    return Prepared(_lease(table, and_(unfinished, _free(table), *_also_if(only))))
+
+
+def _also_if(only: Only) -> tuple[ColumnElement[bool], ...]:
+    return () if only is None else (only,)
 
 
 def renewal(table: Table) -> Update:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal
 
 from reservation_service.store.reservations import Booking
@@ -151,6 +152,11 @@ class Saga:
 
     name: str
     parts: tuple[Part, ...]
+
+    @cached_property
+    def known_steps(self) -> frozenset[str]:
+        """Every name that may stand in a journal of this saga; any other was written by a newer release."""
+        return frozenset({OPERATOR, *(part.name for part in self.parts)})
 
     def render_table(self) -> str:
         """Return the line as the Markdown table that the docs show."""

@@ -152,9 +152,11 @@ class Engine:
             self._spawn(self.advance(saga_id))
 
     async def advance(self, saga_id: UUID, *, guest_waits: bool = False) -> bool:
-        """Go on with one saga now; False when somebody else is on it, or it has nothing left to do."""
+        """Go on with one saga now; False when that is up to somebody else, or it has nothing left to do."""
         async with self._database.transaction("claim_saga") as tx:
-            row = await saga_log.claim(tx, saga_id, lease_s=self._settings.saga_lease_seconds)
+            row = await saga_log.claim(
+                tx, saga_id, known_steps=self._saga.known_steps, lease_s=self._settings.saga_lease_seconds
+            )
             call = await self._settle(tx, row, guest_waits=guest_waits) if row else None
         if row and call:
             await self._run(Turn(row, call, guest_waits))
@@ -166,7 +168,9 @@ class Engine:
         if room <= 0:
             return 0
         async with self._database.transaction("claim_due_sagas") as tx:
-            rows = await saga_log.claim_batch(tx, limit=room, lease_s=self._settings.saga_lease_seconds)
+            rows = await saga_log.claim_batch(
+                tx, known_steps=self._saga.known_steps, limit=room, lease_s=self._settings.saga_lease_seconds
+            )
         for row in rows:
             self._spawn(self._resume(row))
         return len(rows)
@@ -252,10 +256,10 @@ class Engine:
         return await saga.settle(None, by_itself=by_itself, guest_waits=guest_waits) if saga else None
 
     async def _take_up(self, tx: Connection, row: SagaRow) -> Settling | None:
-        """Return a leased saga with its journal, its booking locked; a newer release's is left to that."""
+        """Return a leased saga with its journal, its booking locked; None for a newer release's, which is due for that."""
         journal = Journal.of(await saga_log.lines(tx, row["id"]))
         if journal.is_foreign_to(self._saga):
-            await saga_log.rest(tx, row["id"], row["lease_epoch"], due_in_s=self._settings.saga_backoff_max_s)
+            await saga_log.rest(tx, row["id"], row["lease_epoch"], due_in_s=0.0)
             return None
         booking = await reservations.lock_booking(tx, row["reservation_id"])
         if booking is None:

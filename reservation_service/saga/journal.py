@@ -80,8 +80,7 @@ class Journal:
 
     def is_foreign_to(self, saga: Saga) -> bool:
         """Tell whether a newer release has written here: a step that this one does not know is left to it."""
-        known = {OPERATOR, *(part.name for part in saga.parts)}
-        return any(line.step not in known for line in self.lines)
+        return any(line.step not in saga.known_steps for line in self.lines)
 
     def _latest(self, step: str, direction: str) -> Iterator[Line]:
         """Yield the lines of a step, the newest first, down to the last time that a person took the saga in hand."""

@@ -1,12 +1,12 @@
 """The journal of sagas: what was started, what came of it; enough to go on from after any crash."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, RowMapping, and_, bindparam, false, func, insert, or_, select, text, update
+from sqlalchemy import ARRAY, Float, RowMapping, Text, and_, bindparam, false, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
@@ -223,14 +223,28 @@ async def count_walking_back(connection: AsyncConnection) -> int:
     return int(found.scalar_one())
 
 
-async def claim(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> SagaRow | None:
-    """Lease one saga now; None when somebody else works on it, or nothing is left to do."""
-    return await claim_one(tx, sagas, saga_id, lease_s=lease_s)
+# Counted for one saga at a time, by its index; as a join it could be a walk through every journal there is.
+_IS_FOREIGN = func.array_position(bindparam("known_steps", type_=ARRAY(Text)), saga_log.c.step).is_(None)
+_FOREIGN_LINES = (
+    select(func.count())
+    .select_from(saga_log)
+    .where(saga_log.c.saga_id == sagas.c.id, _IS_FOREIGN)
+    .correlate(sagas)
+    .scalar_subquery()
+)
+_KNOWN_TO_US = _FOREIGN_LINES == 0
 
 
-async def claim_batch(tx: AsyncConnection, *, limit: int, lease_s: float) -> Sequence[SagaRow]:
-    """Lease sagas that fell due."""
-    return await claim_due(tx, sagas, limit=limit, lease_s=lease_s)
+async def claim(tx: AsyncConnection, saga_id: UUID, *, known_steps: Collection[str], lease_s: float) -> SagaRow | None:
+    """Lease one saga now; None when somebody else works on it, nothing is left to do, or a newer release is at it."""
+    return await claim_one(tx, sagas, saga_id, lease_s=lease_s, only=_KNOWN_TO_US, known_steps=list(known_steps))
+
+
+async def claim_batch(
+    tx: AsyncConnection, *, known_steps: Collection[str], limit: int, lease_s: float
+) -> Sequence[SagaRow]:
+    """Lease sagas that fell due and whose journals have no other steps: others stay due, for the release that knows them."""
+    return await claim_due(tx, sagas, limit=limit, lease_s=lease_s, only=_KNOWN_TO_US, known_steps=list(known_steps))
 
 
 async def set_status(tx: AsyncConnection, saga_id: UUID, status: SagaStatus, **values: Any) -> SagaRow:

@@ -30,6 +30,7 @@ STAGES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 CROWDED_SLOT = 100_000
 BOUND = 1.5  # wide: one figure among ten of a run; the bound of a hold itself is in `make bench`
 _TIMES = 41
+_STEPS = [f"step-{line}" for line in range(1, 9)]  # as `full_tables` names them
 _PAYMENT_STEP = 100_000
 _CROWDED_FROM = 500_000_000_000  # ids of the holds of the crowded slot begin here
 
@@ -52,7 +53,7 @@ class Databases:
 
         async def claim_sagas() -> object:
             async with self.reservation.transaction("probe_sagas") as tx:
-                return await saga_log.claim_batch(tx, limit=20, lease_s=1.0)
+                return await saga_log.claim_batch(tx, known_steps=_STEPS, limit=20, lease_s=1.0)
 
         async def forget_keys() -> object:
             async with self.reservation.transaction("probe_keys") as tx:

@@ -10,7 +10,6 @@ from reservation_service import behaviours, flags
 from reservation_service.saga import steps
 from reservation_service.saga.definition import LocalStep, Saga
 from reservation_service.saga.reservation_saga import reservation_saga
-from reservation_service.saga.steps import Steps
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.database import Connection
@@ -31,15 +30,15 @@ async def _greet(_tx: Connection, booking: Booking, _saga: SagaRow) -> Booking:
     return booking
 
 
-def _longer_saga(act: Steps) -> Saga:
-    saga = reservation_saga(act)
+def longer(saga: Saga) -> Saga:
+    """Return the saga with one step more."""
     at = next(place for place, part in enumerate(saga.parts) if part.name == _AFTER) + 1
     greeting = LocalStep(STEP, do=_greet, undo=_greet, refused_because="cannot be")
     return replace(saga, parts=(*saga.parts[:at], greeting, *saga.parts[at:]))
 
 
 if __name__ == "__main__":
-    vars(behaviours)["reservation_saga"] = _longer_saga
+    vars(behaviours)["reservation_saga"] = lambda act: longer(reservation_saga(act))
     vars(flags)["FLAGS"] = (*flags.FLAGS, Flag(FLAG, off_means="nobody is greeted"))
     vars(steps)["CreatePayment"] = _CreatePayment
     runpy.run_module("reservation_service", run_name="__main__")

@@ -20,6 +20,7 @@ from reservation_service.clients.payments import PaymentsClient
 from reservation_service.flags import FLAGS, SAGA_ORCHESTRATION
 from reservation_service.metrics import Metrics
 from reservation_service.saga.calling_off import CallingOff
+from reservation_service.saga.definition import Saga
 from reservation_service.saga.engine import Engine
 from reservation_service.saga.reservation_saga import reservation_saga
 from reservation_service.saga.steps import Steps
@@ -77,14 +78,14 @@ class Bench:
         self._seal = InternalSeal(signer, bearer=settings.internal_bearer_secret, signed=lambda: True)
         self.engine = self.another_engine()
 
-    def another_engine(self, **changed: Any) -> Engine:
-        """Return an engine as another process would have it."""
+    def another_engine(self, *, release: Callable[[Saga], Saga] = lambda saga: saga, **changed: Any) -> Engine:
+        """Return an engine as another process would have it; `release` says what a later one has made of the saga."""
         http = httpx.AsyncClient(base_url="http://payments", transport=self.payments.transport, trust_env=False)
         self._clients.append(http)
         settings = self.settings.model_copy(update=changed)
         client = PaymentsClient(http, self._seal, call_timeout_s=settings.internal_call_timeout_s)
         saga = reservation_saga(Steps(client, async_payment_max_s=settings.async_payment_max_seconds))
-        return Engine(self.database, saga, settings, Metrics(CollectorRegistry()), SystemClock())
+        return Engine(self.database, release(saga), settings, Metrics(CollectorRegistry()), SystemClock())
 
     def reset(self) -> None:
         """Let everybody be honest again; what was audited before says nothing about what comes."""

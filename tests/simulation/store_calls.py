@@ -104,8 +104,14 @@ async def _rest_saga(play: Play, tx: Any) -> Any:
 
 
 async def _claim_sagas(play: Play, tx: Any) -> Any:
-    rows = await saga_log.claim_batch(tx, limit=play.number(1, 3), lease_s=play.number(1, 60))
+    known = play.either(["a", "b"], ["a"])
+    rows = await saga_log.claim_batch(tx, known_steps=known, limit=play.number(1, 3), lease_s=play.number(1, 60))
     return sorted(play.told(row) for row in rows)
+
+
+async def _claim_saga(play: Play, tx: Any) -> Any:
+    known = play.either(["a", "b"], ["b"])
+    return await saga_log.claim(tx, play.one(play.sagas), known_steps=known, lease_s=play.number(1, 60))
 
 
 async def _claim_cancellations(play: Play, tx: Any) -> Any:
@@ -133,7 +139,7 @@ _RESERVATION: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
     "note line": _note_line,
     "rest saga": _rest_saga,
     "claim sagas": _claim_sagas,
-    "claim saga": lambda play, tx: saga_log.claim(tx, play.one(play.sagas), lease_s=play.number(1, 60)),
+    "claim saga": _claim_saga,
     "lock saga": lambda play, tx: saga_log.lock(tx, play.one(play.sagas), play.number(1, 3), lease_s=30),
     "wake saga": lambda play, tx: saga_log.wake(tx, play.one(play.sagas)),
     "take in hand": lambda play, tx: saga_log.take_in_hand(tx, play.one(play.sagas), SagaStatus.UNWINDING),

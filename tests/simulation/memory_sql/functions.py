@@ -138,9 +138,15 @@ def _now(env: Env) -> datetime:
     return now
 
 
+def _array_position(env: Env, members: Expr, member: Expr) -> int | None:
+    listed, wanted = members.of(env), member.of(env)
+    return listed.index(wanted) + 1 if wanted in listed else None
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "clock_timestamp": _now,
     "now": _now,
+    "array_position": _array_position,
     "coalesce": _coalesce,
     "greatest": lambda env, *parts: greatest(*(part.of(env) for part in parts)),
     "least": lambda env, *parts: least(*(part.of(env) for part in parts)),
