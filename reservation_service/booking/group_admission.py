@@ -20,10 +20,13 @@ from reservation_service.store.hold_lane import Blocked, HoldLane
 from reservation_service.store.slots import NewHold
 from shared.clock import Clock, a_few_in_a_turn
 from shared.crashpoints import crashpoint
-from shared.database import Database, DatabaseAway
+from shared.database import Database, DatabaseAway, Row
 
 # Small enough that PostgreSQL writes one group while this process answers the one before and reads the next.
 _GROUP_MAX = 64
+# Answers wait until PostgreSQL has the next group, or so long: to hear of a lock while a crowd is being answered takes as
+# long as to write a group, and meanwhile PostgreSQL would have nothing to do.
+_UNTOLD_S = 0.002
 # A lock that is met twice but that no slot shows is on something else (a key): whoever waits for it waits alone.
 _LOCK_REFUSALS_MAX = 2
 
@@ -61,6 +64,8 @@ class GroupAdmission:
         self._pool_lane = PoolLane(database, clock, spawn=self._spawn, free_again=self._free_again)
         self._work: set[asyncio.Task[None]] = set()
         self._flushing = False
+        self._untold: list[tuple[Waiting, Row]] = []
+        self._telling: asyncio.Task[None] | None = None
         self._callers = 0
         metrics.admission_waiting.set_function(lambda: self._callers)
 
@@ -127,6 +132,7 @@ class GroupAdmission:
                     await self._flush(group)
         finally:
             # In the same step in which the line was seen empty: nobody can be left waiting without a flush.
+            self._tell_soon()
             self._flushing = False
             self._flush_soon()
 
@@ -141,7 +147,9 @@ class GroupAdmission:
 
     async def _flush(self, group: list[Waiting]) -> None:
         self._metrics.admission_group_size.observe(len(group))
+        too_late = asyncio.get_running_loop().call_later(_UNTOLD_S, self._tell_soon)
         lease = await lock_slots(self._locks, list(dict.fromkeys(waiting.new.time_slot_id for waiting in group)))
+        too_late.cancel()
         try:
             outcome = await self._write(group)
         finally:
@@ -151,8 +159,12 @@ class GroupAdmission:
 
     async def _write(self, group: list[Waiting]) -> str:
         crashpoint("flush_holds.before")
+        writing = asyncio.create_task(
+            self._lane.take([waiting.new for waiting in group], timeout_s=self._patience.group_s)
+        )
+        self._tell_soon()  # a task behind that one: PostgreSQL has its work before this process has its own
         try:
-            rows = await self._lane.take([waiting.new for waiting in group], timeout_s=self._patience.group_s)
+            rows = await writing
         except Blocked:
             await self._set_blocked_aside(group)
             return "blocked"
@@ -160,9 +172,15 @@ class GroupAdmission:
             self._pool_lane.settle(group)
             return "settled_alone"
         crashpoint("flush_holds.after")
-        async for waiting, row in a_few_in_a_turn(list(zip(group, rows, strict=True))):
-            waiting.answer(row)
+        if self._telling is not None:
+            await self._telling  # never more than one group at a time, and each a few in a turn
+        self._untold = list(zip(group, rows, strict=True))
         return "written"
+
+    def _tell_soon(self) -> None:
+        """Begin to give the group before its answers."""
+        if self._untold:
+            self._telling, self._untold = self._spawn(_tell(self._untold)), []
 
     async def _set_blocked_aside(self, group: list[Waiting]) -> None:
         """Let those whose slot is locked wait elsewhere; the others go into the next group, first in line."""
@@ -181,7 +199,13 @@ class GroupAdmission:
         self._pool_lane.settle([waiting for waiting in free if waiting.lock_refusals >= _LOCK_REFUSALS_MAX])
         self._line.put_back([waiting for waiting in free if waiting.lock_refusals < _LOCK_REFUSALS_MAX])
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        return task
+
+
+async def _tell(answers: Sequence[tuple[Waiting, Row]]) -> None:
+    async for waiting, row in a_few_in_a_turn(answers):
+        waiting.answer(row)

@@ -30,7 +30,7 @@ class PoolLane:
         database: Database,
         clock: Clock,
         *,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
         free_again: Callable[[Sequence[Waiting]], None],
     ) -> None:
         self._database = database

@@ -5,8 +5,8 @@ they are off, and the budget is kept here, around the whole call.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Any
 
@@ -81,21 +81,13 @@ class FastRedis:
 
     async def run(self, fill: Callable[[Commands], object], *, within_s: float | None = None) -> list[Any]:
         """Send what `fill` puts into a pipeline in one round trip; return one answer per command. Raises RedisAway."""
-        call = asyncio.create_task(self._pipelined(fill))
         try:
-            await asyncio.wait({call}, timeout=self.budget_s if within_s is None else within_s)
-            for _ in range(_TURNS_OF_GRACE):
-                if not call.done():
-                    await asyncio.sleep(0)
-            if not call.done():
-                raise TimeoutError
-            answers = call.result()
+            async with _budget(self.budget_s if within_s is None else within_s):
+                answers = await self._pipelined(fill)
         except Exception as error:  # whatever it is: no request fails of it, nobody waits for ever
             trouble = _trouble(error)
             self._rest(trouble, error)
             raise RedisAway(trouble) from error
-        finally:
-            call.cancel()
         self._failures = 0
         return answers
 
@@ -125,6 +117,27 @@ class FastRedis:
         """Let go of the connections."""
         if self._client is not None:
             await self._client.aclose()
+
+
+@asynccontextmanager
+async def _budget(budget_s: float) -> AsyncIterator[None]:
+    """Raise TimeoutError when what happens inside takes longer, and some turns of the loop more."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.Handle
+
+    def count_down(turns: int) -> None:
+        nonlocal timer
+        if turns:
+            timer = loop.call_soon(count_down, turns - 1)
+        else:
+            timeout.reschedule(loop.time())
+
+    async with asyncio.timeout(None) as timeout:
+        timer = loop.call_later(budget_s, count_down, _TURNS_OF_GRACE)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _trouble(error: Exception) -> Trouble:
