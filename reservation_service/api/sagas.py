@@ -12,7 +12,7 @@ from reservation_service.api.saga_schemas import ExplainedSagaView, ResolveSagaB
 from reservation_service.errors import InvalidSagaStatus, SagaNotFound, SlotUnavailable
 from reservation_service.saga.desk import Word
 from reservation_service.states import BookingStatus, SagaStatus
-from reservation_service.store import saga_log
+from reservation_service.store import saga_lists, saga_log
 from shared.bodies import parse_id
 from shared.door import ListView, TheOperator, ThePage, TheViewer, list_of
 from shared.problems import Forbidden, MalformedJson, Unauthenticated, ValidationFailed, problem_responses
@@ -34,7 +34,7 @@ async def list_sagas(
 ) -> Response:
     """List sagas, newest first."""
     async with parts.database.reading() as connection:
-        rows = await saga_log.page(connection, status=status, limit=page.limit + 1, after=page.after)
+        rows = await saga_lists.page(connection, status=status, limit=page.limit + 1, after=page.after)
         views = [saga_view(row, await saga_log.lines(connection, row["id"])) for row in rows]
     return json_answer(list_of(SagaView, views, page.limit))
 

@@ -18,7 +18,7 @@ from reservation_service.saga.definition import OPERATOR, REFUND_FAILED, Event, 
 from reservation_service.saga.engine import Engine
 from reservation_service.saga.journal import Journal
 from reservation_service.states import LEGAL_MOVES, BookingStatus, SagaStatus
-from reservation_service.store import reservations, saga_log, slots
+from reservation_service.store import reservations, saga_lists, saga_log, slots
 from reservation_service.store.reservations import Booking
 from reservation_service.store.saga_log import SagaRow
 from shared.database import Connection, Database, Row
@@ -132,8 +132,8 @@ class SagaDesk:
     async def count_needing_attention(self) -> int:
         """Tell the metrics how many sagas wait for a person, why, and how many for money; nothing of it is left to do."""
         async with self._database.reading() as connection:
-            reasons = await saga_log.reasons(connection)
-            walking_back = await saga_log.count_walking_back(connection)
+            reasons = await saga_lists.reasons(connection)
+            walking_back = await saga_lists.count_walking_back(connection)
         self._metrics.refunds_outstanding.set(walking_back)
         self._metrics.sagas_needing_attention.clear()
         for reason, count in reasons.items():

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Float, RowMapping, Text, and_, bindparam, false, func, insert, or_, select, text, update
+from sqlalchemy import ARRAY, Float, RowMapping, Text, and_, bindparam, false, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import ColumnElement, Select
@@ -14,7 +14,6 @@ from sqlalchemy.sql import ColumnElement, Select
 from reservation_service.states import LIVE_SAGA, BegunBy, SagaStatus
 from reservation_service.store.tables import payment_signals, reservations, saga_log, sagas
 from shared.changes import Shape, assignments, from_now, placed, shape_of, written
-from shared.columns import is_one_of
 from shared.due_rows import claim_due, claim_one, finish, make_due, put_back, renewal
 from shared.prepared import Prepared
 from shared.problems import current_trace_id
@@ -26,11 +25,12 @@ _SHOWN = (sagas, _LEASED.label("leased"), func.clock_timestamp().label("now"))
 """A row, with what only the database's clock may judge."""
 
 
-def _sagas() -> Select[Any]:
+def shown_sagas() -> Select[Any]:
+    """Return the question for sagas, each with what only the database's clock may judge."""
     return select(*_SHOWN)
 
 
-_ONE = Prepared(_sagas().where(sagas.c.id == bindparam("saga_id")))
+_ONE = Prepared(shown_sagas().where(sagas.c.id == bindparam("saga_id")))
 _LOCK = Prepared(renewal(sagas).returning(*_SHOWN))
 _LINES = Prepared(select(saga_log).where(saga_log.c.saga_id == bindparam("saga_id")).order_by(saga_log.c.id))
 _BEGUN = ("id", "reservation_id", "status", "generation", "flags", "unwinding_because", "trace_id", "begun_by")
@@ -139,7 +139,7 @@ async def live_saga_of(connection: AsyncConnection, reservation_id: UUID) -> Sag
 
 async def sagas_of(connection: AsyncConnection, reservation_id: UUID) -> Sequence[SagaRow]:
     """Return all sagas of a booking, the newest first."""
-    query = _sagas().where(sagas.c.reservation_id == reservation_id).order_by(sagas.c.id.desc())
+    query = shown_sagas().where(sagas.c.reservation_id == reservation_id).order_by(sagas.c.id.desc())
     rows: Sequence[SagaRow] = (await connection.execute(query)).mappings().all()
     return rows
 
@@ -155,7 +155,7 @@ async def lock_newest_of(tx: AsyncConnection, reservation_id: UUID) -> SagaRow |
 
 
 _NEWEST_FIRST = (
-    _sagas()
+    shown_sagas()
     .join(reservations, _of_the_present_payment())
     .where(sagas.c.reservation_id == bindparam("of_reservation"))
     .order_by(sagas.c.id.desc())
@@ -165,17 +165,6 @@ _NEWEST = Prepared(_NEWEST_FIRST)
 _NEWEST_LOCKED = Prepared(_NEWEST_FIRST.with_for_update(of=sagas))
 
 
-async def page(connection: AsyncConnection, *, status: str | None, limit: int, after: UUID | None) -> Sequence[SagaRow]:
-    """Return sagas, newest first."""
-    query = _sagas().order_by(sagas.c.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(sagas.c.status == status)
-    if after is not None:
-        query = query.where(sagas.c.id < after)
-    rows: Sequence[SagaRow] = (await connection.execute(query)).mappings().all()
-    return rows
-
-
 async def lock(tx: AsyncConnection, saga_id: UUID, epoch: int, *, lease_s: float) -> SagaRow | None:
     """Lock the saga and lengthen the lease; None when another worker has taken over and nothing may be written."""
     return await _LOCK.row(tx, row_id=saga_id, epoch=epoch, lease_s=lease_s)
@@ -183,7 +172,7 @@ async def lock(tx: AsyncConnection, saga_id: UUID, epoch: int, *, lease_s: float
 
 async def lock_for_a_person(tx: AsyncConnection, saga_id: UUID) -> SagaRow | None:
     """Lock a saga whatever its status and lease; the caller looks at both before it changes anything."""
-    query = _sagas().where(sagas.c.id == saga_id).with_for_update(of=sagas)
+    query = shown_sagas().where(sagas.c.id == saga_id).with_for_update(of=sagas)
     row: SagaRow | None = (await tx.execute(query)).mappings().one_or_none()
     return row
 
@@ -200,27 +189,6 @@ async def open_again(tx: AsyncConnection, saga_id: UUID, *, lease_s: float) -> S
     lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
     await take_in_hand(tx, saga_id, SagaStatus.UNWINDING, unwinding_because="asked", lease_until=lease_until)
     return await _ONE.one(tx, saga_id=saga_id)
-
-
-async def reasons(connection: AsyncConnection) -> Mapping[str, int]:
-    """Return why sagas need attention, and how many of them for each reason."""
-    counted = select(sagas.c.reason, func.count()).where(sagas.c.status == SagaStatus.NEEDS_ATTENTION)
-    rows = await connection.execute(counted.group_by(sagas.c.reason))
-    return {str(reason): int(count) for reason, count in rows}
-
-
-async def count_walking_back(connection: AsyncConnection) -> int:
-    """Return how many sagas of bookings that have ended are still on their way back: money is all that is left there."""
-    found = await connection.execute(
-        select(func.count(sagas.c.id))
-        .join(reservations, reservations.c.id == sagas.c.reservation_id)
-        .where(
-            text(f"{is_one_of('sagas.status', sorted(LIVE_SAGA))}"),  # as the partial index has it
-            sagas.c.status == SagaStatus.UNWINDING,
-            reservations.c.seats_pinned.is_(False),
-        )
-    )
-    return int(found.scalar_one())
 
 
 # Counted for one saga at a time, by its index; as a join it could be a walk through every journal there is.

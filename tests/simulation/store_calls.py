@@ -12,7 +12,7 @@ from payment_service.store import idempotency as answers
 from payment_service.store.idempotency import Keyed
 from payment_service.store.webhook_events import Hint
 from reservation_service.states import LEGAL_MOVES, BookingStatus, CancellationStatus, Notice, SagaStatus
-from reservation_service.store import catalogue, reservations, saga_log, slot_cancellations, slots
+from reservation_service.store import catalogue, reservations, saga_lists, saga_log, slot_cancellations, slots
 from shared.changes import FromNow
 from shared.payment_contract import CancelPayment, CreatePayment, Outcome, PaymentStatus, RefundPayment
 
@@ -144,7 +144,7 @@ _RESERVATION: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
     "wake saga": lambda play, tx: saga_log.wake(tx, play.one(play.sagas)),
     "take in hand": lambda play, tx: saga_log.take_in_hand(tx, play.one(play.sagas), SagaStatus.UNWINDING),
     "live saga": lambda play, tx: saga_log.live_saga_of(tx, play.one(play.bookings)),
-    "reasons": lambda _play, tx: saga_log.reasons(tx),
+    "reasons": lambda _play, tx: saga_lists.reasons(tx),
     "signal": lambda play, tx: saga_log.store_signal(
         tx,
         payment_id=play.one(play.bookings),
