@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.bench import booking, fairness, footprint, growth, holding
@@ -59,31 +60,24 @@ class Run:
         return self._ends_at - time.monotonic()
 
     async def measure(self) -> Measured:
-        """Warm up, find the knee, repeat, and then measure once what takes long."""
+        """Warm up, repeat, and then measure once what takes long."""
         await holding.spread(self._ground, count=min(1000, self._size.holds))
         closed = await holding.spread(self._ground, count=self._size.holds)
-        knee_per_s = await holding.knee(
-            self._ground,
-            closed_per_s=closed.answers.per_s,
-            seconds=self._size.knee_s,
-            seed=self._seed,
-            say=say,
-        )
-        bench = Bench(self._ground, self._pgbench, self._size, self._seed, knee_per_s)
-        done = await self._repetitions(bench, knee_per_s)
+        bench = Bench(self._ground, self._pgbench, self._size, self._seed, closed.answers.per_s, say)
+        done = await self._repetitions(bench)
         once = One()
         for part in (self._slow_stripe, self._webhook):
             once |= await self._if_it_fits(part)
         once |= self._footprint()
         found = {**together(done), **{name: [value] for name, value in once.items()}}
-        return found | await self._with_and_without(knee_per_s)
+        return found | await self._with_and_without(median(found["knee_per_s"]))
 
-    async def _repetitions(self, bench: Bench, knee_per_s: float) -> list[One]:
+    async def _repetitions(self, bench: Bench) -> list[One]:
         """Repeat until there are enough that nobody disturbed; disturbed ones only fill up, and then the run is refused."""
         calm, spoilt = list[One](), list[tuple[One, list[str]]]()
         for number in range(self._size.repetitions + _ANEW_MAX):
             began = time.monotonic()
-            found = await bench.repetition(number) | {"knee_per_s": knee_per_s}
+            found = await bench.repetition(number)
             if bench.disturbed:
                 spoilt.append((found, [*bench.disturbed]))
                 bench.disturbed.clear()

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.bench import booking, holding
@@ -49,13 +49,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a repetition needs to know; `disturbed` says of which comparisons the machine made nothing."""
+    """What a repetition needs to know: `closed_per_s` is what a closed loop has reached, from where the knee is looked for.
+
+    `disturbed` says of which comparisons the machine made nothing.
+    """
 
     ground: Ground
     pgbench: Pgbench
     size: Size
     seed: int
-    knee_per_s: float
+    closed_per_s: float
+    say: Callable[[str], None]
     disturbed: list[str] = field(default_factory=list)
 
     async def repetition(self, number: int) -> One:
@@ -130,10 +134,14 @@ class Bench:
         return {"single": quantile((await holding.alone(self.ground, count=self.size.singles)).waits_ms, 0.99)}
 
     async def _open(self) -> One:
-        found = One()
+        """Look for the knee of this minute, and let guests come at half of it and at 80 %."""
+        knee_per_s = await holding.knee(
+            self.ground, closed_per_s=self.closed_per_s, seconds=self.size.knee_s, seed=self.seed, say=self.say
+        )
+        found = {"knee_per_s": knee_per_s}
         for share in (50, 80):
             answers = await holding.as_they_come(
-                self.ground, rate_per_s=self.knee_per_s * share / 100, seconds=self.size.open_s, seed=self.seed + share
+                self.ground, rate_per_s=knee_per_s * share / 100, seconds=self.size.open_s, seed=self.seed + share
             )
             found[f"open_{share}"] = quantile(answers.waits_ms, 0.99)
         return found

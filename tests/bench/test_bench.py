@@ -250,7 +250,7 @@ async def test_a_disturbed_repetition_is_made_anew(
     nothing: Any = None
     bench: Any = Disturbed(*numbers)
     run = Run(nothing, tmp_path, options)
-    done = await run._repetitions(bench, 100.0)
+    done = await run._repetitions(bench)
     assert [one["spread"] for one in done] == counted
     assert run.disturbed == why
 

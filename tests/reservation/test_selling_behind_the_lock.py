@@ -156,7 +156,10 @@ async def test_a_slot_is_sold_on_when_every_answer_is_lost(
         offer = await deaf.offer(capacity=3)
         unlimited = Override(enabled=False)  # a limit would ask first, and then nobody asks for a while
         await deaf.parts.flags.set(deaf.parts.database, RATE_LIMITING, unlimited, by="test", reason="test")
+        given_back = asyncio.Event()
+        arm("unlock_slots.after", given_back.set)  # heard of, too: nothing is on the wire that could be lost instead
         assert (await deaf.customer().hold(offer)).status_code == 201
+        await asyncio.wait_for(given_back.wait(), 30)
         async with raw(url) as redis:
             await until(lambda: redis.exists(lock_of(UUID(offer.slot_id))), 0)
         proxy.inject(LOSE_RESPONSE)
