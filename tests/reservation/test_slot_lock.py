@@ -318,3 +318,15 @@ async def test_without_redis_or_with_the_flag_off_nothing_is_asked(url: str) -> 
             async with slots_locked(desk.locks, [slot]):
                 assert not await redis.exists(lock_of(slot))
             assert sum(map(desk.waits, ("acquired", "contended", "unavailable"))) == 0
+
+
+@pytest.mark.parametrize("turns", [3, 5])
+async def test_a_loop_that_lags_still_hears_what_came_in_time(url: str, turns: int) -> None:
+    """The end of the budget and the answer are met in the same turn: it is the loop that was late, not Redis."""
+    async with desks(url, budget_s=BUDGET_S) as [desk]:
+        await desk.redis.run(lambda commands: commands.ping())  # it is connected
+        call = asyncio.create_task(desk.redis.run(lambda commands: commands.ping()))
+        for _ in range(turns):  # so far it has come when the loop stands still: the question is sent
+            await asyncio.sleep(0)
+        time.sleep(10 * BUDGET_S)  # noqa: ASYNC251  that is what lags
+        assert await call == [True]
