@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reservation_service.booking.catalogue import Offers
 from reservation_service.booking.pricing import PricedParty, price_party
 from reservation_service.errors import AmountTooLarge, AmountTooSmall, PartySizeInvalid
+from shared.clock import SystemClock
 from shared.problems import ValidationFailed
 
 ADULT, CHILD, BABY = uuid4(), uuid4(), uuid4()
+NOBODY: Any = None  # a database that nobody may ask
 
 
 def offer(currency: str = "EUR", *, adult: int = 4500, child: int = 2000, max_party: int = 1000) -> dict[str, Any]:
@@ -117,3 +120,25 @@ def test_every_party_is_exact(adults: int, children: int, babies: int, adult: in
     assert party.seats == adults + children
     assert sum(line["amount"]["amount"] for line in party.price["lines"]) == party.total_minor
     assert all(type(line["amount"]["amount"]) is int for line in party.price["lines"])
+
+
+def test_what_a_party_costs_is_remembered_for_one_offer_only() -> None:
+    """The same party on the same offer is priced once; an offer that was read anew, another party or slot is priced anew."""
+    offers, slot, party = Offers(NOBODY, SystemClock()), uuid4(), [(ADULT, 2)]
+    before, after = offer(), offer(adult=5000)
+    first = offers.party(slot, before, party)
+    assert first.total_minor == 9000
+    assert offers.party(slot, before, party) is first
+    assert offers.party(slot, after, party).total_minor == 10_000
+    assert offers.party(slot, after, [(ADULT, 3)]).total_minor == 15_000
+    assert offers.party(uuid4(), before, party).total_minor == 9000
+
+
+def test_a_party_that_is_refused_is_refused_again() -> None:
+    """Nothing is remembered of a refusal, nor does one that is remembered elsewhere help."""
+    offers, slot = Offers(NOBODY, SystemClock()), uuid4()
+    small = offer(max_party=1)
+    assert offers.party(slot, small, [(ADULT, 1)]).seats == 1
+    for _ in range(2):
+        with pytest.raises(PartySizeInvalid):
+            offers.party(slot, small, [(ADULT, 2)])
