@@ -22,9 +22,9 @@ demo: ## five stories: a booking, a decline, a renewal, Stripe away, a kill -9
 	@$(BOOTSTRAP)
 	@exec $(BIN)/python -m deploy.stories
 
-# Two workers, because most tests wait for processes more than they compute; a file's tests stay together.
+# Three workers on two cores, because most tests wait for processes more than they compute; a file's tests stay together.
 test: lint ## every check and every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest @tests/whole_run.args
 
 scenarios: ## every test, and docs/reference/failure-modes.md says what they have proved
 	@$(BOOTSTRAP) --dev

@@ -1,19 +1,20 @@
-"""Long files first: with two workers, what takes longest must not begin last and be waited for by one of them alone."""
+"""Long files first: with a few workers, what takes longest must not begin last and be waited for by one of them alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-# Files of more than about ten seconds on two calm cores, the longest first. Everything else follows as it is found.
+# Files of more than about ten seconds on two calm cores, the longest first; those that keep both cores busy by themselves
+# (crash points, mutants, worlds) apart from each other. Everything else follows as it is found.
 LONG = (
     "faults/test_every_crash_point.py",
-    "mutants/test_mutants.py",
     "faults/test_crash_points.py",
     "embedded/test_make_run.py",
     "reservation/test_saga_injection.py",
     "payment/test_permutations.py",
     "journeys/test_stories.py",
+    "mutants/test_mutants.py",
     "fuzz/test_fuzz.py",
     "faults/test_bad_wires.py",
     "payment/test_reconciliation.py",
@@ -22,12 +23,14 @@ LONG = (
     "faults/test_killed_while_paying.py",
     "journeys/test_rolling_deploy.py",
     "embedded/test_stack.py",
+    "simulation/test_simulation.py",
     "races/test_expiry_duels.py",
     "races/test_one_slot.py",
     "architecture/test_tutorial.py",
     "payment/test_bursts.py",
     "reservation/test_saga_crashes.py",
     "payment/test_retry_storm.py",
+    "simulation/test_planted.py",
     "races/test_limits.py",
     "races/test_expiry_backlog.py",
     "reservation/test_rate_limits.py",

@@ -21,7 +21,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "results.json"
         environment = os.environ | {RESULTS_FILE: str(target)}
-        command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+        command = [sys.executable, "-m", "pytest", "@tests/whole_run.args"]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
         told = json.loads(target.read_text()) if target.exists() else {"full": False}
     if code not in (0, 1) or not told["full"]:

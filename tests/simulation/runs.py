@@ -32,7 +32,7 @@ from tests.simulation.world import Seen, World
 shared.identifiers.uuid7 = chance._uuid7  # type: ignore[attr-defined]
 chance.adopt(recording)
 
-_TIDY_EVERY = 200
+_TIDY_EVERY = 10  # what was let go of is used again while the processor still has it at hand
 _CHUNK = 250
 _COUNTED = ("moves", "points", "died_at")
 _NUMBERS = ("crashes", "virtual_s", "events", "faults", "stripe_calls", "confirmed", "compared")
