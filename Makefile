@@ -1,7 +1,7 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
 .PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather clean \
-	bench bench-quick growth bench-failures bench-convert bench-confirm bench-flags bench-profile
+	bench bench-quick growth bench-failures bench-convert bench-confirm bench-flags bench-switches bench-profile
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -86,6 +86,10 @@ bench-confirm: ## from the authorised webhook to confirmed, 50 bookings paid a s
 bench-flags: ## what one look at a flag costs, a few seconds; red from 20 microseconds on
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.bench.flag_looks
+
+bench-switches: ## what each flag, and telemetry, costs a hold or a booking, on and off in turns, five minutes (TURNS=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.bench.switches $(if $(TURNS),--turns $(TURNS))
 
 bench-profile: ## in which layers the processor time of a hold goes, a minute (HOLDS=)
 	@$(BOOTSTRAP) --dev

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import booking, fairness, footprint, growth, holding
+from tests.bench import booking, fairness, footprint, growth, holding, switches
 from tests.bench.figures import Measured, missed, table
 from tests.bench.ground import Ground, WrongBooks, open_ground
 from tests.bench.machine import Calm, described, noise, usage
@@ -52,7 +52,7 @@ class Run:
         self._seed: int = options.seed
         self._ends_at = time.monotonic() + options.budget
         self._growth_rows: int = options.growth_rows
-        self.flags: Sequence[fairness.FlagCost] = ()
+        self.switches: Sequence[switches.Cost] = ()
         self.disturbed: list[str] = []
         self.made_anew = 0
 
@@ -102,13 +102,10 @@ class Run:
         ratios = await fairness.beside_a_crowd(
             self._ground, rate_per_s=rate_per_s, seconds=seconds, seed=self._seed, turns=turns
         )
-        self.flags = await fairness.flag_costs(
-            self._ground,
-            holds=self._size.holds // 5,
-            singles=self._size.singles // 5,
-            turns=2,
-            goes_on=lambda: self._left_s() > 0,
+        counts = switches.Counts(
+            holds=self._size.holds // 5, singles=self._size.singles // 5, bookings=self._size.bookings // 5
         )
+        self.switches = await switches.costs(self._ground, counts, goes_on=lambda: self._left_s() > 0)
         grown = await self._if_it_fits(self._growth)
         return {"fairness": ratios, **{name: [value] for name, value in grown.items()}}
 
@@ -175,7 +172,7 @@ def main() -> int:
     whole = options.size != "quick"
     lines = [
         *table(measured, whole=whole),
-        *(["", *fairness.FLAGS_HEAD, *(cost.row for cost in run.flags)] if run.flags else []),
+        *(["", *switches.HEAD, *(cost.row for cost in run.switches)] if run.switches else []),
     ]
     say("\n".join(lines))
     unmet = missed(measured, whole=whole)

@@ -17,7 +17,7 @@ from deploy.embedded.processes import Child
 from deploy.embedded.stack import Stack
 from tests.bench.requests_to_come import Guests
 from tests.builders import a_slot
-from tests.load.processor_time import children_of, spent_by
+from tests.load.processor_time import children_of, spent_by, spent_ms
 from tests.load.running import running_system
 from tests.system import System
 
@@ -75,6 +75,10 @@ class Ground:
         """Return the processor time that a part has used so far; `bare` is the process of the bare apps."""
         pid = self.bare_pid if part == "bare" else self.system.stack.children()[part][0]
         return spent_by(pid)
+
+    def serving_ms(self) -> float:
+        """Return the processor time that everything that serves guests has used so far."""
+        return sum(spent for part, spent in spent_ms(self.system).items() if part != "guests")
 
     @staticmethod
     def slot_id(number: int) -> str:

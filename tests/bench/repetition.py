@@ -11,7 +11,6 @@ from tests.bench.ground import SLOTS, Ground
 from tests.bench.pgbench import Pgbench
 from tests.bench.side_by_side import One, Part, compared, measured
 from tests.bench.watched_reservation import seen
-from tests.load.processor_time import spent_ms
 from tests.load.running import quantile
 
 _MILLION = 1_000_000
@@ -147,9 +146,9 @@ class Bench:
         return found
 
     async def _bookings(self) -> One:
-        before = self._spent_ms()
+        before = self.ground.serving_ms()
         done = await booking.bookings(self.ground, count=self.size.bookings)
-        each_ms = (self._spent_ms() - before) / self.size.bookings
+        each_ms = (self.ground.serving_ms() - before) / self.size.bookings
         return {
             "booking_cpu": each_ms,
             "core_hours": each_ms * _MILLION / _MS_PER_HOUR,
@@ -157,10 +156,6 @@ class Bench:
             "booking_p50": done.quantile_ms(0.5),
             "booking_p99": done.quantile_ms(0.99),
         }
-
-    def _spent_ms(self) -> float:
-        """Return what everything that serves guests has used so far."""
-        return sum(spent for part, spent in spent_ms(self.ground.system).items() if part != "guests")
 
 
 def together(repetitions: list[One]) -> Measured:

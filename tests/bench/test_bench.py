@@ -3,8 +3,8 @@
 import asyncio
 import os
 from argparse import Namespace
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from xml.etree import ElementTree as ET
 import asyncpg
 import pytest
 
+import payment_service.flags
+import reservation_service.flags
 from reservation_service.store.slots import HOLD_SQL
 from tests.bench.__main__ import Run, shown_on
 from tests.bench.figures import BY_NAME, FIGURES, missed, table
@@ -21,6 +23,7 @@ from tests.bench.machine import Calm, Usage, noise
 from tests.bench.pgbench import script
 from tests.bench.plots import drawing
 from tests.bench.side_by_side import One, compared, measured
+from tests.bench.switches import SWITCHES, Cost, Counts, Switch, costs
 from tests.bench.watched_reservation import seen
 from tests.bench.wire_client import Wire, burst, closed_loop, open_loop, wire_to
 
@@ -282,3 +285,34 @@ async def test_tables_are_emptied_beside_what_runs_in_the_background(deadlocks: 
     with nullcontext() if emptied else pytest.raises(WrongBooks):
         await _emptied(busy)
     assert busy.emptied == emptied
+
+
+def test_every_flag_is_measured() -> None:
+    """Each flag that a service declares is a row of the table of costs, and so is telemetry."""
+    declared = {flag.name for flag in (*reservation_service.flags.FLAGS, *payment_service.flags.FLAGS)}
+    titles = {switch.title for switch in SWITCHES}
+    assert {f"`{name}`" for name in declared} == {title for title in titles if title.startswith("`")}
+    assert sum("telemetry" in title for title in titles) == 2
+
+
+async def test_a_switch_is_measured_on_and_off_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The difference of the medians is what it costs; who is asked while it is off is not counted as on."""
+    seen, now = list[bool](), [False]
+
+    @contextmanager
+    def turned(_ground: Any, on: bool) -> Iterator[None]:
+        now[0] = on
+        seen.append(on)
+        yield
+
+    async def one(_ground: Any, _counts: Counts) -> tuple[float, float]:
+        return (300.0 if now[0] else 200.0) + len(seen), 4.0 if now[0] else 3.0
+
+    monkeypatch.setattr("tests.bench.switches._hold", one)
+    monkeypatch.setattr("tests.bench.switches.SWITCHES", (Switch("a thing", "a hold", turned),))
+    nothing: Any = None
+    [cost] = await costs(nothing, Counts(1, 1, 1), goes_on=lambda: True)
+    assert await costs(nothing, Counts(1, 1, 1), goes_on=lambda: False) == []
+    assert seen == [True, False, True, False]
+    assert cost == Cost("a thing", "a hold", 302.0, 203.0, 4.0, 3.0)
+    assert "| +99 us |" in cost.row
