@@ -103,7 +103,7 @@ class Run:
             self._ground, rate_per_s=rate_per_s, seconds=seconds, seed=self._seed, turns=turns
         )
         counts = switches.Counts(
-            holds=self._size.holds // 5, singles=self._size.singles // 5, bookings=self._size.bookings // 5
+            holds=self._size.holds // 5, singles=self._size.singles // 5, bookings=max(1, self._size.bookings // 5)
         )
         self.switches = await switches.costs(self._ground, counts, goes_on=lambda: self._left_s() > 0)
         grown = await self._if_it_fits(self._growth)
