@@ -87,9 +87,9 @@ bench-flags: ## what one look at a flag costs, a few seconds; red from 20 micros
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.bench.flag_looks
 
-bench-switches: ## what each flag, and telemetry, costs a hold or a booking, on and off in turns, five minutes (TURNS=)
+bench-switches: ## what each flag, and telemetry, costs a hold or a booking, on and off in turns, seven minutes (TURNS=, ONLY=name)
 	@$(BOOTSTRAP) --dev
-	@exec $(BIN)/python -m tests.bench.switches $(if $(TURNS),--turns $(TURNS))
+	@exec $(BIN)/python -m tests.bench.switches $(if $(TURNS),--turns $(TURNS)) $(if $(ONLY),--only $(ONLY))
 
 bench-profile: ## in which layers the processor time of a hold goes, a minute (HOLDS=)
 	@$(BOOTSTRAP) --dev

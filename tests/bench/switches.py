@@ -121,9 +121,9 @@ SWITCHES = (
 )
 
 
-async def costs(ground: Ground, counts: Counts, *, goes_on: Callable[[], bool]) -> list[Cost]:
-    """Measure every switch, as long as there is time."""
-    return [await _cost(ground, switch, counts) for switch in SWITCHES if goes_on()]
+async def costs(ground: Ground, counts: Counts, *, goes_on: Callable[[], bool], only: str = "") -> list[Cost]:
+    """Measure every switch with `only` in its title, as long as there is time."""
+    return [await _cost(ground, switch, counts) for switch in SWITCHES if only in switch.title and goes_on()]
 
 
 async def _cost(ground: Ground, switch: Switch, counts: Counts) -> Cost:
@@ -152,20 +152,22 @@ async def _booking(ground: Ground, counts: Counts) -> tuple[float, float]:
     return (ground.serving_ms() - before) / counts.bookings * 1000, done.quantile_ms(0.5)
 
 
-async def _alone(ground: Ground, counts: Counts) -> list[Cost]:
+async def _alone(ground: Ground, counts: Counts, only: str) -> list[Cost]:
     await holding.spread(ground, count=counts.holds)
     await booking.bookings(ground, count=counts.bookings)
-    return await costs(ground, counts, goes_on=lambda: True)
+    return await costs(ground, counts, goes_on=lambda: True, only=only)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.switches", description=__doc__)
     parser.add_argument("--turns", type=int, default=3, help="how often each is measured on, and off")
-    turns = parser.parse_args().turns
+    parser.add_argument("--only", default="", help="measure those with this in their name")
+    options = parser.parse_args()
+    counts = Counts(holds=2000, singles=100, bookings=40, turns=options.turns)
     with tempfile.TemporaryDirectory() as folder, open_ground(Path(folder)) as ground:
-        found = asyncio.run(_alone(ground, Counts(holds=2000, singles=100, bookings=40, turns=turns)))
+        found = asyncio.run(_alone(ground, counts, options.only))
     sys.stdout.write("\n".join([*HEAD, *(cost.row for cost in found)]) + "\n")
-    report(f"bench-switches: medians of {turns} turns each, commit {commit()}")
+    report(f"bench-switches: medians of {options.turns} turns each, commit {commit()}")
     return 0
 
 

@@ -313,6 +313,7 @@ async def test_a_switch_is_measured_on_and_off_in_turns(monkeypatch: pytest.Monk
     nothing: Any = None
     [cost] = await costs(nothing, Counts(1, 1, 1), goes_on=lambda: True)
     assert await costs(nothing, Counts(1, 1, 1), goes_on=lambda: False) == []
+    assert await costs(nothing, Counts(1, 1, 1), goes_on=lambda: True, only="another") == []
     assert seen == [True, False, True, False]
     assert cost == Cost("a thing", "a hold", 302.0, 203.0, 4.0, 3.0)
     assert "| +99 us |" in cost.row
