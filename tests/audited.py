@@ -16,14 +16,28 @@ AUDITS: dict[str, Sequence[Invariant]] = {
     "reservation": reservation_service.store.audit.INVARIANTS,
     "payment": payment_service.store.audit.INVARIANTS,
 }
+# What Stripe has said and what the guests' side has to hear of it, while it has not had its effect.
+_ON_ITS_WAY = (
+    Invariant("webhook events", "wait for their effect", "SELECT id FROM webhook_events WHERE due_at IS NOT NULL"),
+    Invariant("news", "was not heard yet", "SELECT id FROM outbox WHERE due_at IS NOT NULL"),
+)
 # Compiling a question of a dozen parts takes longer than asking it of a small database.
 _QUICKLY = {"jit": "off", "statement_timeout": "30000", "timezone": "UTC"}
 
 
 def violated(dsn: str, service: str) -> dict[str, Any]:
     """Return what a database violates: check ids with examples; asked from wherever the caller is."""
+    return _asked(dsn, AUDITS[service])
+
+
+def on_its_way(dsn: str) -> dict[str, Any]:
+    """Return what payment_service has yet to do about what it was told, read from its database at this moment."""
+    return _asked(dsn, _ON_ITS_WAY)
+
+
+def _asked(dsn: str, invariants: Sequence[Invariant]) -> dict[str, Any]:
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(_ask(dsn, AUDITS[service]))).result()
+        return thread.submit(lambda: asyncio.run(_ask(dsn, invariants))).result()
 
 
 async def _ask(dsn: str, invariants: Sequence[Invariant]) -> dict[str, Any]:

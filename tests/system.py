@@ -13,6 +13,7 @@ from deploy.cli.audit import Audit
 from deploy.embedded.stack import Stack
 from deploy.embedded.tokens import mint_token
 from tests.answers import answered, eventually
+from tests.audited import on_its_way
 
 Service = Literal["reservation", "payment"]
 SERVICES: tuple[Service, ...] = ("reservation", "payment")
@@ -99,12 +100,15 @@ class System:
 
         Not while news of others is on its way, or it would die of that, and perhaps before it is ready.
         """
-        eventually(self._news_waiting, lambda waiting: waiting == 0, within_s=30)
+        eventually(self._on_its_way, _nothing, within_s=30)
         self.stack.restart(service, env={"HOLDFAST_CRASH_AT": point})
 
-    def _news_waiting(self) -> float:
-        lines = self.call("payment", "GET", "/metrics").text.splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith("payment_news_waiting "))
+    def _on_its_way(self) -> list[str]:
+        """Follow the news from its source: what Stripe has to send, then what we have to do about it (gauges are late)."""
+        deliveries = self.call("sandbox", "GET", "/_sandbox/deliveries").json()["deliveries"]
+        unsent = [one["type"] for one in deliveries if one["state"] == "pending"]
+        dsn = self.setting_of("payment", "PAYMENT_DATABASE_URL").replace("+asyncpg", "")
+        return unsent + [f"{what}: {which}" for what, which in on_its_way(dsn).items()]
 
     def assert_crashed(self, service: Service, *, within_s: float = 10.0) -> None:
         """Wait until the service is gone, and make sure that it was SIGKILL: the planted fault has really happened."""

@@ -12,7 +12,7 @@ from tests.faults.forked.plan import excused
 from tests.figures import tell
 from tests.scenarios import fired
 
-_BUDGET_S = 75
+_BUDGET_S = 60
 _GIVES_UP_S = 1500
 # Which crash points are which scenario; each of them is killed at, or the campaign says that it was not.
 _SCENARIOS = {
