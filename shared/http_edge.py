@@ -20,6 +20,8 @@ from shared.telemetry import QUIET_PATHS, InItsTrace, route_of
 API_BODY_LIMIT_BYTES = 64 * 1024
 ARRIVED_AT = "holdfast.arrived_at"  # where a request's scope says when it came, in seconds of `time.perf_counter`
 _BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# Counted in place of an answer that nobody waited for: whatever it was, it is not what callers have met (nginx' word).
+GONE = 499
 # Longer than anything that a client of ours sends, tokens of large identity providers included.
 _ADDRESS_LIMIT_BYTES = 4 * 1024
 _HEADERS_LIMIT_BYTES = 16 * 1024
@@ -46,7 +48,7 @@ def request_metric(registry: CollectorRegistry) -> Histogram:
     """Declare the request histogram, named as OpenTelemetry's semantic conventions name it."""
     return Histogram(
         "http_server_request_duration_seconds",
-        "How long do answers take, and how many of which kind are there?",
+        "How long do answers take, and how many of which kind are there? 499: nobody waited for it.",
         ["http_request_method", "http_route", "http_response_status_code"],
         buckets=_BUCKETS,
         registry=registry,
@@ -82,7 +84,8 @@ class HttpEdge:
                 await self._answer(exchange)
         finally:
             _REQUEST_ID.reset(token)
-            self._counted(scope["method"], route_of(scope), exchange.status).observe(exchange.elapsed_s())
+            status = GONE if exchange.gone_before else exchange.status
+            self._counted(scope["method"], route_of(scope), status).observe(exchange.elapsed_s())
 
     def _counted(self, method: str, route: str, status: int) -> Histogram:
         """Return where such an answer is counted; there are as many as routes have statuses."""
@@ -112,6 +115,7 @@ class _Exchange:
         self.request_id = secrets.token_hex(16)
         self.started = False
         self.exceeded = False
+        self.gone_before = False  # the caller, before our answer began
         self._refusing = False
         self.status = 500
         self._receive = receive
@@ -144,6 +148,8 @@ class _Exchange:
 
     async def receive(self) -> Message:
         message = await self._receive()
+        if message["type"] == "http.disconnect" and not self.started:
+            self.gone_before = True
         self._received_bytes += len(message.get("body", b""))
         if self._received_bytes > self._limit_bytes:
             self.exceeded = True

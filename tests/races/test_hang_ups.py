@@ -18,6 +18,10 @@ ROUNDS = 5
 BLOCKED = 'reservation_admission_groups_total{outcome="blocked"}'
 WAITING = "reservation_admission_waiting"
 LEFT = "reservation_admission_left_total"
+GONE = (
+    "http_server_request_duration_seconds_count"
+    '{http_request_method="POST",http_response_status_code="499",http_route="/v1/holds"}'
+)
 
 
 class Impatient:
@@ -95,4 +99,5 @@ async def test_whoever_hangs_up_takes_nothing(system: System) -> None:
         rounds += 1
     tell(f"hung up while waiting: {dropped:g} of {LEAVING + 1} were dropped, seats taken=1, in round {rounds}")
     assert dropped == LEAVING
+    assert figure(system, GONE) >= LEAVING, "guests who hang up count as errors of ours"
     fired("K09", int(dropped))

@@ -1,6 +1,7 @@
 """The outermost layer: every answer has an id, and no body is read further than it may be long."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -172,6 +173,15 @@ async def test_a_client_that_leaves(edge: Edge) -> None:
         assert "isconnect" in type(error).__name__  # noqa: PT017
     else:
         assert status is None or status >= 400
+
+
+async def test_a_caller_who_has_gone_meets_no_error_of_ours(edge: Edge) -> None:
+    """Whatever we would have answered, nobody has met it: it is counted as 499 and disturbs no alert."""
+    messages = [{"type": "http.request", "body": b"x", "more_body": True}, {"type": "http.disconnect"}]
+    with contextlib.suppress(Exception):
+        await exchange(edge.app, [], messages)
+    assert 'http_response_status_code="499"' in edge.metric()
+    assert 'http_response_status_code="5' not in edge.metric()
 
 
 async def exchange(
