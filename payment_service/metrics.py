@@ -1,12 +1,17 @@
 """Every metric of this service: its name, its labels, and the question it answers."""
 
 from collections.abc import Callable, Mapping
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.payment_contract import Outcome
 from shared.process_metrics import CALL_BUCKETS_S, ProcessMetrics
 
+# A counter that appears with its first event has no increase that an alert could see, so these begin at 0.
+_OPERATIONS = ("create_payment", "capture_payment", "cancel_payment", "refund_payment")
+_RECEIVED = ("stored", "duplicate", "bad_signature", "malformed")
+_DRIFT = ("event", "intent", "payment", "orphan")
 _LAG = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 
@@ -21,6 +26,8 @@ class Metrics(ProcessMetrics):
             ["operation", "outcome"],
             registry=registry,
         )
+        for operation, outcome in product(_OPERATIONS, Outcome):
+            self.outcomes.labels(operation, str(outcome))
         self.provider_calls = Histogram(
             "payment_provider_call_duration_seconds",
             "How long do calls to the provider take, retries included, and how do they end?",
@@ -53,9 +60,12 @@ class Metrics(ProcessMetrics):
         self.webhooks_received = Counter(
             "payment_webhooks_received", "What arrives at the webhook door?", ["result"], registry=registry
         )
+        for result in _RECEIVED:
+            self.webhooks_received.labels(result)
         self.webhooks_processed = Counter(
             "payment_webhooks_processed", "What became of the stored events?", ["type", "result"], registry=registry
         )
+        self.webhooks_processed.labels("payment_intent.payment_failed", "processed")
         self.webhook_lag = Histogram(
             "payment_webhook_lag_seconds",
             "How long after its arrival has an event had its effect?",
@@ -82,15 +92,21 @@ class Metrics(ProcessMetrics):
             registry=registry,
         )
         self.event_types_missing.set(-1)
+        self._count_what_is_compared(registry)
+
+    def _count_what_is_compared(self, registry: CollectorRegistry) -> None:
+        """Declare what the comparison with Stripe finds, and what becomes of its news."""
         self.drift = Counter(
             "payment_reconciliation_drift",
             "What did only the comparison with Stripe tell us: an event, a payment's state, an intent, an orphan?",
             ["kind"],
             registry=registry,
         )
+        for kind in _DRIFT:
+            self.drift.labels(kind)
         self.reconciliation_age = Gauge(
             "payment_reconciliation_age_seconds",
-            "How long ago was Stripe's list last read to its end?",
+            "How long ago was Stripe's list last read to its end? Never: how long this process has been up.",
             ["comparison"],
             registry=registry,
         )

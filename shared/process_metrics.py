@@ -22,7 +22,7 @@ class ProcessMetrics:
         self.ticks = Histogram(
             "background_run_duration_seconds",
             "Does the background work run, and how long does a batch take?",
-            ["job", "succeeded"],
+            ["task", "succeeded"],
             buckets=CALL_BUCKETS_S,
             registry=registry,
         )

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from threading import Timer
 from typing import Any, TypeVar, cast
 
@@ -157,6 +158,8 @@ class RateLimits(Limiter):
             ),
         }
         self._guesses = policy("lookups-of-one", f"{settings.rate_limit_lookups_per_reference}/hour", by_caller)
+        for each in (self._guesses, *self._everywhere, *chain.from_iterable(self._at.values())):
+            metrics.rate_limited.labels(each.name)  # a line at 0, or the first refusals of all would not be seen
 
     def get_app_config(self, key: str, default_value: Default | None = None) -> Any:  # noqa: ARG002  slowapi's signature
         """Keep slowapi from looking into the environment and `.env` by itself: our settings are in `settings.py`."""

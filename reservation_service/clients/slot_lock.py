@@ -9,9 +9,10 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from uuid import UUID
 
-from reservation_service.clients.fast_redis import FastRedis, RedisAway
+from reservation_service.clients.fast_redis import FastRedis, RedisAway, Trouble
 from reservation_service.metrics import Metrics
 from shared.clock import Clock
 
@@ -68,6 +69,10 @@ class SlotLocks:
         self._ttl_ms = ttl_ms
         self._enabled = enabled
         self._new_token = new_token
+        for doing, trouble in product(("acquire", "release"), Trouble):
+            metrics.slot_lock_failures.labels(
+                doing, trouble
+            )  # a line at 0, or the first failures of all would not be seen
 
     async def acquire(self, slot_ids: Sequence[UUID]) -> Lease:
         """Lock all these slots if that can be had within the budget; never raises, never waits longer.

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from payment_service.states import Pass
 from payment_service.store.audit import INVARIANTS
 from tests.answers import answered, refused
 from tests.payment.till import Till, open_till
@@ -181,6 +182,17 @@ async def test_the_service_checks_itself(till: Till) -> None:
     page = (await till.http.get("/metrics")).text
     assert 'invariant_violations{id="no-contradiction"} 1.0' in page
     await till.sql("UPDATE payments SET trouble = NULL WHERE id = :id", id=payment.id)
+
+
+async def test_a_comparison_that_was_never_made_looks_old(till: Till) -> None:
+    """Not as good as one just made: it is as old as the process, which an alert sees in the end."""
+    ages = []
+    for _ in range(2):
+        await till.run("count_backlogs")
+        lines = (await till.http.get("/metrics")).text.splitlines()
+        ages.append([float(line.split()[-1]) for line in lines if line.startswith("payment_reconciliation_age")])
+    assert len(ages[0]) == len(Pass)
+    assert all(0 < earlier < later for earlier, later in zip(*ages, strict=True)), ages
 
 
 async def test_backlogs_are_counted(till: Till) -> None:

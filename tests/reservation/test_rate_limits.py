@@ -142,6 +142,22 @@ async def test_what_is_never_limited(reservation_database_url: str) -> None:
             assert [(await http.get("/v1/experiences")).status_code for _ in range(2)] == [200, 429]
 
 
+async def test_every_limit_has_a_line_from_the_start(reservation_database_url: str) -> None:
+    """One that appears with its first refusals has no increase that an alert could see."""
+    async with limited_office(reservation_database_url) as office:
+        page = (await office.http.get("/metrics")).text
+    for policy in (
+        "user-holds",
+        "guest-holds",
+        "guest-sessions",
+        "lookups",
+        "lookups-of-one",
+        "caller-burst",
+        "caller-day",
+    ):
+        assert f'reservation_rate_limited_total{{policy="{policy}"}} 0.0' in page
+
+
 async def test_guests_are_counted_by_address(reservation_database_url: str) -> None:
     """Twenty guest sessions a minute for one address, and its guests share a hundred holds; others are not touched."""
     async with (
