@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather clean \
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather drills dashboards clean \
 	bench bench-quick growth bench-failures bench-convert bench-confirm bench-flags bench-switches bench-profile
 
 PYTHON ?= python3
@@ -53,6 +53,14 @@ record-release: ## write down this release, which the next one must get on with 
 security-audit: ## locks, committed secrets, image files; known weaknesses where pip-audit is installed
 	@$(BOOTSTRAP) --dev
 	@$(BIN)/python -m tests.security_audit
+
+drills: ## faults, and whether the alerts come and go in a real Prometheus; every panel shows something (SEED=, BUDGET=, ONLY=)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.watching $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only $(ONLY))
+
+dashboards: ## write deploy/grafana/dashboards/*.json from the code
+	@$(BOOTSTRAP) --dev
+	@$(BIN)/python -m deploy.grafana
 
 redis-weather: ## the suites that touch Redis while it is absent, killed, flushed, silent, paused (MODE=, SEED=, BUDGET=)
 	@$(BOOTSTRAP) --dev

@@ -41,6 +41,7 @@ from shared.settings import SharedSettings
 from tests.architecture.crash_points import crash_places
 from tests.architecture.source import ROOT
 from tests.scenarios import page as failure_modes
+from tests.watching import rules
 
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -85,6 +86,27 @@ def metrics_table(metrics: object) -> str:
         labels = ", ".join(f"`{label}`" for label in metric._labelnames)
         rows.append((f"`{name}`", metric._type, labels, metric._documentation))
     return table(("metric", "kind", "labels", "the question it answers"), rows)
+
+
+def alerts_table() -> str:
+    """Return every alert, those that wake somebody first."""
+    urgent_first = sorted(rules.alerts(), key=lambda alert: (list(rules.SEVERITIES).index(alert.severity), alert.name))
+    rows = [
+        (
+            f"[`{alert.name}`](../{alert.runbook.removeprefix('docs/')})",
+            alert.severity,
+            f"`{' '.join(alert.expression.split())}`",
+            alert.waits if alert.waits != "0s" else "at once",
+        )
+        for alert in urgent_first
+    ]
+    return table(("alert, and what to do", "severity", "when", "for"), rows)
+
+
+def recorded_table() -> str:
+    """Return every recording rule."""
+    rows = [(f"`{name}`", f"`{' '.join(expression.split())}`") for name, expression in rules.recorded().items()]
+    return table(("name", "what it records"), rows)
 
 
 def errors_table(module: ModuleType) -> str:
@@ -198,6 +220,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "flags.payment": lambda: flags_table(payment_service.flags.FLAGS),
     "metrics.reservation": lambda: metrics_table(ReservationMetrics(CollectorRegistry())),
     "metrics.payment": lambda: metrics_table(PaymentMetrics(CollectorRegistry())),
+    "alerts": alerts_table,
+    "alerts.recorded": recorded_table,
     "errors.shared": lambda: errors_table(shared.problems),
     "errors.reservation": lambda: errors_table(reservation_service.errors),
     "errors.payment": lambda: errors_table(payment_service.errors),

@@ -49,6 +49,22 @@ def test_a_container_may_do_little(name: str) -> None:
     assert "volumes" not in service
 
 
+def test_watching_is_asked_for() -> None:
+    """Prometheus and Grafana come with their profile only, may do as little as ours, and read what our services serve."""
+    watching = {name: service for name, service in COMPOSE["services"].items() if service.get("profiles") == ["watch"]}
+    assert watching.keys() == {"prometheus", "grafana"}
+    for service in watching.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+    jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    for job in jobs:
+        host, _, port = job["static_configs"][0]["targets"][0].partition(":")
+        assert job["job_name"] == f"{host}_service"
+        assert OURS[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
 @pytest.mark.parametrize("name", COMPOSE["services"])
 def test_a_composition_holds_no_secret(name: str) -> None:
     """Whatever is secret comes from the environment, and has no default."""
