@@ -76,7 +76,7 @@ class Databases:
 
     def create(self, name: str, *, template: str) -> None:
         """Create a copy of a template that nobody is connected to."""
-        self._ask(self._do(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        self._ask(self._do(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'))
 
     def drop(self, name: str) -> None:
         """Drop a database with the connections it has."""
