@@ -47,9 +47,11 @@ from shared.problems import (
     MalformedJson,
     PayloadTooLarge,
     Problem,
+    ServiceUnavailable,
     Unauthenticated,
     UnsupportedMediaType,
     ValidationFailed,
+    Weather,
     problem_responses,
 )
 
@@ -105,8 +107,9 @@ async def make_hold(parts: Parts, caller: Caller, key: str, body: CreateHoldBody
     try:
         with ListeningForHangUp(request) as hung_up:
             answer = await parts.holds.create(parts.flags.snapshot(caller.subject), caller, wanted, hung_up=hung_up)
-    except Problem as refusal:
-        parts.metrics.holds.labels(refusal.code.lower()).inc()
+    except (Problem, Weather) as refusal:
+        code = refusal.code if isinstance(refusal, Problem) else ServiceUnavailable.code  # as it will be answered
+        parts.metrics.holds.labels(code.lower()).inc()
         raise
     parts.metrics.holds.labels(_outcome(answer)).inc()
     headers, extensions_max = time_left(answer.booking), parts.settings.hold_extensions_max
