@@ -32,9 +32,7 @@ def test_the_database_is_killed_and_comes_back(system: System, stripe: Stripe, p
     hold = a_hold(guest, slot)
     first = answered(guest.convert(hold["id"]), 201)
     with killed(postgres):
-        refusal = refused(guest.hold(slot, key=key), 503, "SLOT_BUSY", "SERVICE_UNAVAILABLE")
-        counted = f'reservation_holds_total{{outcome="{refusal["code"].lower()}"}}'
-        assert counted in system.call("reservation", "GET", "/metrics").text
+        refused(guest.hold(slot, key=key), 503, "SLOT_BUSY", "SERVICE_UNAVAILABLE")
         refused(guest.convert(hold["id"]), 503, "SERVICE_UNAVAILABLE")
         refused(guest.see(hold["id"]), 503, "SERVICE_UNAVAILABLE")
         assert stripe.pay(first["outcome"]["client_secret"]).status_code == 200

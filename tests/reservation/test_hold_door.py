@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from reservation_service.booking.admission import TurnedAway
 from reservation_service.errors import SlotUnavailable
 from reservation_service.flags import LEAN_HOLD_DOOR
-from tests.answers import answered
+from tests.answers import answered, refused
+from tests.races.callers import outsider
 from tests.reservation.box_office import BoxOffice, Customer, Offer
 
 # What says when, to whom and of which slot: it differs between any two answers.
@@ -139,15 +141,26 @@ async def test_the_short_way_is_taken(office: BoxOffice, monkeypatch: pytest.Mon
 
 
 async def test_who_leaves_in_the_middle_of_the_body_is_no_error_of_ours(office: BoxOffice) -> None:
-    """P07: half a body and then nobody: counted as a bad request of that route, by either way."""
+    """P07: half a body and then nobody: counted at that route as one who has gone, by either way."""
     customer = office.customer()
     for lean in (True, False):
         await _turn(office, lean=lean)
-        before = {status: await _counted(office, status=status) for status in (400, 500)}
+        before = {status: await _counted(office, status=status) for status in (400, 499, 500)}
         await _hang_up(office, customer)
-        assert await _counted(office, status=400) == before[400] + 1, f"{lean=}"
-        assert await _counted(office, status=500) == before[500], f"{lean=}"
+        after = {status: await _counted(office, status=status) for status in before}
+        assert after == {**before, 499: before[499] + 1}, f"{lean=}"
     await _turn(office, lean=True)
+
+
+async def test_a_hold_that_the_database_prevents_is_counted(office: BoxOffice, module_database_url: str) -> None:
+    """Its table is locked for long: it ends as 503, and is counted among the holds as that."""
+    offer = await office.offer(capacity=1)
+    async with outsider(module_database_url) as other, other.transaction("test") as tx:
+        await tx.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        await tx.execute(text("LOCK TABLE time_slots"))
+        refused(await office.customer().hold(offer), 503, "SERVICE_UNAVAILABLE")
+    counted = office.parts.metrics.registry.get_sample_value
+    assert counted("reservation_holds_total", {"outcome": "service_unavailable"}) == 1
 
 
 async def test_a_refusal_leaves_nothing_for_the_collector(office: BoxOffice) -> None:
