@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -45,6 +47,7 @@ def serve(
     except ValidationError as error:
         sys.exit(f"{name}: {_what_is_wrong(error)}")
     lines = configure_logging(name, settings)
+    signal.signal(signal.SIGTERM, _end)  # the first process of a container would not hear it
     try:
         asyncio.run(_find_schema(partial(require_schema, database_url(settings).get_secret_value()), settings))
     except SchemaOutdated as error:
@@ -66,10 +69,15 @@ def serve(
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     server = _Server(config, app, notice_s=settings.shutdown_notice_s)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on uvicorn listens, and puts this back when it is done
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         sys.exit(_START_FAILED)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 async def _find_schema(look: Callable[[], Coroutine[Any, Any, None]], settings: SharedSettings) -> None:

@@ -2,8 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# As many bytes as the hash has that signs with them (RFC 7518 asks for that): what is shorter may be guessed from what it
+# has signed, and what is empty was forgotten.
+SECRET_MIN = 32
+TOO_SHORT = f"a secret has at least {SECRET_MIN} characters"
+
+
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if 0 < len(secret.get_secret_value()) < SECRET_MIN:
+        raise ValueError(TOO_SHORT)
+    return secret
+
+
+OptionalSecret = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
 class SharedSettings(BaseSettings):
@@ -19,7 +33,7 @@ class SharedSettings(BaseSettings):
     database_pool_timeout_s: float = Field(
         2.0, gt=0, description="a request waits this long for a connection, then 503"
     )
-    auth_jwt_secret: SecretStr = Field(
+    auth_jwt_secret: OptionalSecret = Field(
         SecretStr(""), description="HS256 secret of customer and operator tokens; this, or AUTH_JWKS_URL, or both"
     )
     auth_jwks_url: str = Field(
@@ -38,7 +52,7 @@ class SharedSettings(BaseSettings):
     internal_signing_keys: Annotated[tuple[tuple[str, SecretStr], ...], NoDecode] = Field(
         description="`id:secret` list, comma separated; the first one signs, all of them verify"
     )
-    internal_bearer_secret: SecretStr = Field(
+    internal_bearer_secret: OptionalSecret = Field(
         SecretStr(""), description="used and accepted only while flag `signed_internal_calls` is off on that side"
     )
     invariants_check_seconds: float = Field(
@@ -52,7 +66,9 @@ class SharedSettings(BaseSettings):
         ge=0,
         description="SIGTERM: so long `/readyz` says draining while calls are still taken; behind a balancer 5",
     )
-    shutdown_grace_s: int = Field(20, ge=1, description="how long SIGTERM waits for answers in flight")
+    shutdown_grace_s: int = Field(
+        20, ge=1, description="how long SIGTERM waits for answers in flight, and after them for work in the background"
+    )
     log_level: str = Field("INFO", description="the least serious level that is written")
     log_json: bool = Field(True, description="one JSON object a line; off: coloured text for people")
     trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="the share of traces that are recorded")
@@ -74,6 +90,8 @@ class SharedSettings(BaseSettings):
         pairs = [part.strip().partition(":") for part in value.split(",") if part.strip()]
         if not pairs or any(not key_id or not secret for key_id, _, secret in pairs):
             raise ValueError("expected `id:secret[,id:secret]`")
+        if any(len(secret) < SECRET_MIN for _, _, secret in pairs):
+            raise ValueError(TOO_SHORT)
         return tuple((key_id, SecretStr(secret)) for key_id, _, secret in pairs)
 
 

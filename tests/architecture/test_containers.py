@@ -49,6 +49,14 @@ def test_a_container_may_do_little(name: str) -> None:
     assert "volumes" not in service
 
 
+@pytest.mark.parametrize("name", _SETTINGS)
+def test_a_container_is_given_the_time_to_end(name: str) -> None:
+    """Longer than its notice, its answers and its background work may take together."""
+    grace_s = _SETTINGS[name].model_fields["shutdown_grace_s"].default
+    notice_s = float(OURS[name]["environment"]["SHUTDOWN_NOTICE_S"])
+    assert float(OURS[name]["stop_grace_period"].removesuffix("s")) > notice_s + 2 * grace_s
+
+
 def test_watching_is_asked_for() -> None:
     """Prometheus and Grafana come with their profile only, may do as little as ours, and read what our services serve."""
     watching = {name: service for name, service in COMPOSE["services"].items() if service.get("profiles") == ["watch"]}

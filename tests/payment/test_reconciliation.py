@@ -236,7 +236,7 @@ async def test_drift_is_counted_by_kind(office: Till) -> None:
     while await office.process():
         pass
     await _compare_and_ask(office)
-    assert await drift(office) == {}, "everything that happened was told"
+    assert set((await drift(office)).values()) == {0}, "everything that happened was told"
 
     await office.pay(payment)
     await _everything_at_once(office)

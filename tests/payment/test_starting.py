@@ -24,7 +24,7 @@ from tests.sandbox.running import free_port
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "AUTH_JWT_SECRET": "secret-canary-1-of-the-identity-provider",
-    "INTERNAL_SIGNING_KEYS": "k1:secret-canary-2",
+    "INTERNAL_SIGNING_KEYS": "k1:secret-canary-2-between-our-two-services",
     "STRIPE_SECRET_KEY": "sk_test_canary_3",
     "STRIPE_PUBLISHABLE_KEY": "pk_test_x",
     "STRIPE_WEBHOOK_SECRETS": "whsec_canary_4",
@@ -122,6 +122,36 @@ def test_a_start_may_wait_for_its_schema(postgres: Postgres, empty_database: str
         assert process.poll() is None
         migrate({"payment": empty_database})
         assert wait_ready(process, f"{url}/readyz").status_code == 200
+
+
+def test_a_start_that_waits_hears_that_it_is_not_wanted(postgres: Postgres, empty_database: str) -> None:
+    """SIGTERM ends it by its own hand: as the first process of a container it has no default to be ended by."""
+
+    def looks() -> int:
+        return asyncio.run(sessions_of(empty_database.rpartition("/")[2], postgres))
+
+    with launched(empty_database, START_PATIENCE_S="60") as (process, _):
+        eventually(looks, lambda sessions: sessions >= 1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AUTH_JWT_SECRET", "canary-of-31-characters-1234567"),
+        ("INTERNAL_BEARER_SECRET", "canary"),
+        ("INTERNAL_SIGNING_KEYS", "k1:canary"),
+        ("INTERNAL_SIGNING_KEYS", f"k1:{'x' * 32},k2:canary"),
+    ],
+)
+def test_a_secret_that_could_be_guessed_is_refused(variable: str, value: str) -> None:
+    """Shorter than the hash that signs with it: named, not shown, and nothing is served with it."""
+    ended = run(**SETTINGS | {"PAYMENT_DATABASE_URL": "postgresql+asyncpg://nobody@127.0.0.1:9/none", variable: value})
+    assert ended.returncode == 1
+    assert f"{variable} (" in ended.stderr
+    assert "32 characters" in ended.stderr
+    assert "canary" not in ended.stderr + ended.stdout
 
 
 def test_it_serves_and_stops(payment_database_url: str) -> None:

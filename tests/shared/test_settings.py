@@ -9,7 +9,8 @@ from shared.identifiers import derived_id, new_id
 from shared.serving import _what_is_wrong
 from shared.settings import SharedSettings, comma_list
 
-NEEDED = {"AUTH_JWT_SECRET": "jwt-secret", "INTERNAL_SIGNING_KEYS": "new:one, old:two"}
+ONE, TWO, COLONS = "one" * 11, "two" * 11, "a:b" * 11
+NEEDED = {"AUTH_JWT_SECRET": "jwt-secret" * 4, "INTERNAL_SIGNING_KEYS": f"new:{ONE}, old:{TWO}"}
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +22,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_keys_are_a_list_in_their_order() -> None:
     """X04: the first one signs, all of them verify."""
     keys = SharedSettings().internal_signing_keys
-    assert [(key_id, secret.get_secret_value()) for key_id, secret in keys] == [("new", "one"), ("old", "two")]
+    assert [(key_id, secret.get_secret_value()) for key_id, secret in keys] == [("new", ONE), ("old", TWO)]
 
 
-@pytest.mark.parametrize("text", ["", " ", ",", "id", "id:", ":secret", "a:b,c"])
+@pytest.mark.parametrize("text", ["", " ", ",", "id", "id:", f":{ONE}", f"a:{ONE},c"])
 def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """A service does not start with half a key."""
     monkeypatch.setenv("INTERNAL_SIGNING_KEYS", text)
@@ -34,9 +35,9 @@ def test_keys_that_are_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 def test_a_secret_may_hold_a_colon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the first colon ends the id."""
-    monkeypatch.setenv("INTERNAL_SIGNING_KEYS", "id:a:b")
+    monkeypatch.setenv("INTERNAL_SIGNING_KEYS", f"id:{COLONS}")
     ((_, secret),) = SharedSettings().internal_signing_keys
-    assert secret.get_secret_value() == "a:b"
+    assert secret.get_secret_value() == COLONS
 
 
 def test_secrets_are_not_shown() -> None:
@@ -44,7 +45,7 @@ def test_secrets_are_not_shown() -> None:
     settings = SharedSettings()
     for shown in (repr(settings), str(settings), json.dumps(settings.model_dump(), default=str)):
         assert "jwt-secret" not in shown
-        assert "one" not in shown
+        assert ONE not in shown
 
 
 def test_what_is_wrong_names_variables_not_values(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Kept(SpanExporter):
 
 def settings_for(endpoint: str, *, ratio: float = 1.0) -> SharedSettings:
     return SharedSettings(
-        auth_jwt_secret=SecretStr("a-secret-for-tokens"),
+        auth_jwt_secret=SecretStr("a-secret-for-the-tokens-of-these-tests"),
         internal_signing_keys=(("k", SecretStr("a-key")),),
         otel_exporter_otlp_endpoint=endpoint,
         trace_sample_ratio=ratio,
