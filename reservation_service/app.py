@@ -34,6 +34,7 @@ from reservation_service.api import (
 from reservation_service.api.client_address import ClientAddresses
 from reservation_service.api.dependencies import Parts
 from reservation_service.api.hold_door import HoldDoor
+from reservation_service.api.manners import MANNERS
 from reservation_service.api.rate_limits import RateLimitDoor, RateLimits
 from reservation_service.background import jobs
 from reservation_service.behaviours import Behaviours, Ground
@@ -260,6 +261,7 @@ _DESCRIPTION: dict[str, Any] = {
     "title": "Holdfast reservation service",
     "version": "1",
     "summary": "Seats that are never sold twice, money that is never lost.",
+    "description": MANNERS,
     "docs_url": None,
     "redoc_url": None,
 }

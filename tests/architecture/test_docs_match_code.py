@@ -1,10 +1,13 @@
 """The reference pages are the code, read aloud: no table in the documentation can say anything else."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
+from reservation_service.api.manners import MANNERS
+from reservation_service.settings import ReservationSettings
 from reservation_service.states import LEGAL_MOVES, LEGAL_SAGA_MOVES, OWNERS, BookingStatus, SagaStatus
 from shared.flags import Flag
 from tests.architecture.reference_tables import TABLES, blocks, flags_table, moves_table, pages, rewritten, table
@@ -23,6 +26,22 @@ def test_every_table_is_shown_somewhere() -> None:
     """Settings, flags, metrics, refusals, statuses, crash points and the saga: each has its page."""
     shown = [name for text in _PAGES.values() for name in blocks(text)]
     assert sorted(shown) == sorted(TABLES)
+
+
+def test_the_limits_that_callers_read_are_those_that_are_shipped() -> None:
+    """The text above all operations has numbers in it: each is the default of its setting."""
+    shipped = {name: field.default for name, field in ReservationSettings.model_fields.items()}
+    for words, name in {
+        "{} holds a minute for each customer": "rate_limit_holds_per_minute",
+        "{} for all anonymous guests of one address": "rate_limit_guest_holds_per_minute",
+        "{} guest sessions a minute": "rate_limit_guest_sessions_per_minute",
+        "{} look-ups an hour for each address": "rate_limit_lookups_per_hour",
+        "{} for each reference": "rate_limit_lookups_per_reference",
+        "{} calls a second": "rate_limit_caller_per_second",
+        "{} at once": "rate_limit_caller_burst",
+        "{} a day for each caller": "rate_limit_caller_per_day",
+    }.items():
+        assert re.search(rf"\b{re.escape(words.format(f'{shipped[name]:,}'))}", MANNERS), name
 
 
 def test_every_status_has_moves_and_an_owner() -> None:
