@@ -1,6 +1,6 @@
 # The commands of the project. Everything runs in .venv, which deploy/bootstrap.py makes from the lock files.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather drills dashboards clean \
+.PHONY: help run demo test scenarios lint format lock openapi reference chaos simulate parity record-release fuzz security-audit redis-weather drills dashboards soak clean \
 	bench bench-quick growth bench-failures bench-convert bench-confirm bench-flags bench-switches bench-profile
 
 PYTHON ?= python3
@@ -57,6 +57,10 @@ security-audit: ## locks, committed secrets, image files; known weaknesses where
 drills: ## faults, and whether the alerts come and go in a real Prometheus; every panel shows something (SEED=, BUDGET=, ONLY=)
 	@$(BOOTSTRAP) --dev
 	@exec $(BIN)/python -m tests.watching $(if $(SEED),--seed $(SEED)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(ONLY),--only $(ONLY))
+
+soak: ## guests come and go for half an hour; memory, open files and times may not grow (BUDGET=seconds)
+	@$(BOOTSTRAP) --dev
+	@exec $(BIN)/python -m tests.soak $(if $(BUDGET),--budget $(BUDGET))
 
 dashboards: ## write deploy/grafana/dashboards/*.json from the code
 	@$(BOOTSTRAP) --dev

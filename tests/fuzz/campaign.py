@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import orjson
 
@@ -14,6 +13,7 @@ from tests.fuzz.generated import Draw, Generator, every_operation
 from tests.fuzz.mutating import Mutator
 from tests.fuzz.wire import Seen, Sent, Wires
 from tests.fuzz.world import World
+from tests.soak.watching_processes import look_at
 from tests.system import SERVICES, System
 
 ENOUGH_SUCCEED = 0.20
@@ -123,7 +123,4 @@ def _is_problem(seen: Seen) -> bool:
 
 def _memory_mib(system: System, service: str) -> float:
     """Return what a service's process has in memory."""
-    child = system.stack._parts[service].child
-    assert child is not None
-    pages = int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
+    return look_at(service, system.stack.children()[service][0]).memory_mib
