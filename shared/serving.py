@@ -8,8 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -47,13 +46,14 @@ def serve(
     except ValidationError as error:
         sys.exit(f"{name}: {_what_is_wrong(error)}")
     lines = configure_logging(name, settings)
-    signal.signal(signal.SIGTERM, _end)  # the first process of a container would not hear it
     try:
         asyncio.run(_find_schema(partial(require_schema, database_url(settings).get_secret_value()), settings))
     except SchemaOutdated as error:
         sys.exit(f"{name}: {error}")
     except DatabaseAway as error:
         sys.exit(f"{name}: the database cannot be reached ({error})")
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
     app = create_app(settings)
     lines.follow(app.state.logs_in_json)
     config = uvicorn.Config(
@@ -69,20 +69,17 @@ def serve(
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     server = _Server(config, app, notice_s=settings.shutdown_notice_s)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on uvicorn listens, and puts this back when it is done
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         sys.exit(_START_FAILED)
 
 
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
-
-
 async def _find_schema(look: Callable[[], Coroutine[Any, Any, None]], settings: SharedSettings) -> None:
     """Look until everything is there, as long as settings have patience. Raises what the last look raised."""
     until = time.monotonic() + settings.start_patience_s
+    if waiting := asyncio.current_task():  # the first process of a container ends by nothing that it does not listen to
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, waiting.cancel)
     while True:
         try:
             return await look()
