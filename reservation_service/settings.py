@@ -19,7 +19,8 @@ class ReservationSettings(SharedSettings):
     reservation_port: int = Field(8000, ge=1, le=65535, description="where this service listens")
     payment_service_url: str = Field("http://127.0.0.1:8001", description="where payment_service listens")
     guest_token_secret: SecretStr = Field(
-        min_length=SECRET_MIN, description="HS256 secret of anonymous customers' tokens, used for nothing else"
+        min_length=SECRET_MIN,
+        description="HS256 secret of anonymous customers' tokens, used for nothing else; 32 characters or more",
     )
     guest_token_days: int = Field(30, ge=1, description="how long a guest can come back to a booking")
 

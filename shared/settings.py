@@ -34,7 +34,8 @@ class SharedSettings(BaseSettings):
         2.0, gt=0, description="a request waits this long for a connection, then 503"
     )
     auth_jwt_secret: OptionalSecret = Field(
-        SecretStr(""), description="HS256 secret of customer and operator tokens; this, or AUTH_JWKS_URL, or both"
+        SecretStr(""),
+        description="HS256 secret of customer and operator tokens; 32 characters or more; this, or AUTH_JWKS_URL, or both",
     )
     auth_jwks_url: str = Field(
         "",
@@ -50,10 +51,11 @@ class SharedSettings(BaseSettings):
     auth_jwt_issuer: str = Field("", description="checked when set")
     auth_jwt_audience: str = Field("", description="checked when set")
     internal_signing_keys: Annotated[tuple[tuple[str, SecretStr], ...], NoDecode] = Field(
-        description="`id:secret` list, comma separated; the first one signs, all of them verify"
+        description="`id:secret` list, comma separated, secrets of 32 characters or more; the first one signs, all of them verify"
     )
     internal_bearer_secret: OptionalSecret = Field(
-        SecretStr(""), description="used and accepted only while flag `signed_internal_calls` is off on that side"
+        SecretStr(""),
+        description="used and accepted only while flag `signed_internal_calls` is off on that side; 32 characters or more",
     )
     invariants_check_seconds: float = Field(
         300.0, gt=0, description="how often the invariants are checked in the background; seconds of database time each"

@@ -69,10 +69,9 @@ class SlotLocks:
         self._ttl_ms = ttl_ms
         self._enabled = enabled
         self._new_token = new_token
+        # Lines at 0, or the first failures of all would not be seen.
         for doing, trouble in product(("acquire", "release"), Trouble):
-            metrics.slot_lock_failures.labels(
-                doing, trouble
-            )  # a line at 0, or the first failures of all would not be seen
+            metrics.slot_lock_failures.labels(doing, trouble)
 
     async def acquire(self, slot_ids: Sequence[UUID]) -> Lease:
         """Lock all these slots if that can be had within the budget; never raises, never waits longer.
