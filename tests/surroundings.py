@@ -58,9 +58,9 @@ STACK_ENV = {
         "OUTBOX_POLL_SECONDS": "0.2",
         "OUTBOX_BACKOFF_FIRST_S": "0.2",
         "OUTBOX_BACKOFF_MAX_S": "1",
-        "RECONCILE_INTERVAL_SECONDS": "2",
+        "RECONCILE_INTERVAL_SECONDS": "1",
         "RECONCILE_SETTLE_SECONDS": "2",
-        "RECONCILE_OVERLAP_SECONDS": "15",  # every two seconds all that is younger is read once more
+        "RECONCILE_OVERLAP_SECONDS": "15",  # every second all that is younger is read once more
     },
 }
 # What a developer's shell may hold and a test must not inherit.
