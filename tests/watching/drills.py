@@ -226,5 +226,9 @@ DRILLS: Mapping[Fault, tuple[str, ...]] = {
 @contextmanager
 def in_force(fault: Fault, scene: Scene) -> Iterator[None]:
     """Make a fault, and mend it whatever happens meanwhile."""
-    with contextmanager(fault)(scene):
+    making = fault(scene)
+    next(making)
+    try:
         yield
+    finally:
+        next(making, None)
