@@ -5,9 +5,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fastapi.routing import APIRoute
 
+from payment_service.api import payments
 from payment_service.states import Pass
 from payment_service.store.audit import INVARIANTS
+from shared.payment_contract import Outcome
 from tests.answers import answered, refused
 from tests.payment.till import Till, open_till
 
@@ -182,6 +185,18 @@ async def test_the_service_checks_itself(till: Till) -> None:
     page = (await till.http.get("/metrics")).text
     assert 'invariant_violations{id="no-contradiction"} 1.0' in page
     await till.sql("UPDATE payments SET trouble = NULL WHERE id = :id", id=payment.id)
+
+
+async def test_what_an_alert_counts_begins_at_nothing(till: Till) -> None:
+    """A line that appears with its first event has no increase: each operation and outcome, and what comes to the door."""
+    page = (await till.http.get("/metrics")).text
+    for route in payments.router.routes:
+        if isinstance(route, APIRoute) and "POST" in route.methods:
+            for outcome in Outcome:
+                line = f'payment_operations_total{{operation="{route.name}",outcome="{outcome}"}} 0.0'
+                assert line in page, line
+    for result in ("stored", "duplicate", "bad_signature", "malformed"):
+        assert f'payment_webhooks_received_total{{result="{result}"}} 0.0' in page
 
 
 async def test_a_comparison_that_was_never_made_looks_old(till: Till) -> None:

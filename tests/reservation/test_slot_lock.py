@@ -311,6 +311,15 @@ async def test_a_redis_that_comes_back_is_used_again(url: str, proxy: FaultProxy
         assert desk.waits("acquired") == 1
 
 
+async def test_each_trouble_has_a_line_from_the_start(url: str) -> None:
+    """A count that appears with the first failures of all has no increase that an alert could see."""
+    async with desks(url) as (desk,):
+        value = desk.metrics.registry.get_sample_value
+        for doing in ("acquire", "release"):
+            for kind in Trouble:
+                assert value("reservation_slot_lock_failures_total", {"doing": doing, "kind": kind}) == 0
+
+
 async def test_without_redis_or_with_the_flag_off_nothing_is_asked(url: str) -> None:
     """X14: no Redis configured, or the flag off: no lock, no error, no trace of a wait."""
     slot = uuid4()

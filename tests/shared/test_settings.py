@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from reservation_service.settings import ReservationSettings
 from shared.identifiers import derived_id, new_id
 from shared.serving import _what_is_wrong
 from shared.settings import SharedSettings, comma_list
@@ -38,6 +39,18 @@ def test_a_secret_may_hold_a_colon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INTERNAL_SIGNING_KEYS", f"id:{COLONS}")
     ((_, secret),) = SharedSettings().internal_signing_keys
     assert secret.get_secret_value() == COLONS
+
+
+@pytest.mark.parametrize("secret", ["", "canary-of-31-characters-1234567"])
+def test_guests_tokens_are_not_signed_with_what_can_be_guessed(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    """Empty means forgotten, and is refused as what is too short."""
+    monkeypatch.setenv("RESERVATION_DATABASE_URL", "postgresql+asyncpg://nobody@127.0.0.1:9/none")
+    monkeypatch.setenv("GUEST_TOKEN_SECRET", secret)
+    with pytest.raises(ValidationError) as error:
+        ReservationSettings()
+    assert [item["loc"] for item in error.value.errors()] == [("guest_token_secret",)]
+    monkeypatch.setenv("GUEST_TOKEN_SECRET", "x" * 32)
+    ReservationSettings()
 
 
 def test_secrets_are_not_shown() -> None:
